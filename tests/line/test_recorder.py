@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from chiasm.diagnosis.prediction.job import RecordingJob
-from chiasm.diagnosis.readers.recorded import RecorderSettings
-from chiasm.diagnosis.readers.recorder_files import read_recorder_file
+from chiasm.diagnosis.recorders.recorded import RecorderSettings
+from chiasm.diagnosis.recorders.recorder_files import read_recorder_file
 from chiasm.discharge import Quantities
 from chiasm.errors import ConfigurationError, DataError
 from chiasm.line.judging import Judge

@@ -16,8 +16,8 @@ from stub_service import Start, grey
 
 from chiasm.detection.readers.camera import Intrinsics, back_project
 from chiasm.detection.readers.range_image import RangeSettings, read_range
-from chiasm.diagnosis.readers.recorded import RecorderSettings
-from chiasm.diagnosis.readers.recorder_files import read_recorder_file
+from chiasm.diagnosis.recorders.recorded import RecorderSettings
+from chiasm.diagnosis.recorders.recorder_files import read_recorder_file
 from chiasm.errors import DataError
 from chiasm.service.declared_size import Limits
 from chiasm.service.decoding import Part, Recording, decode_part, decode_recording, in_fields
@@ -343,7 +343,7 @@ RECORDERS: dict[str, tuple[str, dict[str, str]]] = {
 
 @pytest.mark.parametrize("kind", RECORDERS)
 def test_a_recorders_file_is_what_the_command_line_reads(tmp_path: Path, kind: str) -> None:
-    from chiasm.diagnosis.readers.recorder_settings import recorder_settings
+    from chiasm.diagnosis.recorders.recorder_settings import recorder_settings
 
     name, fields = RECORDERS[kind]
     path = recorder_file(tmp_path, name)

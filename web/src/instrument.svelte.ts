@@ -14,6 +14,7 @@ export type RecorderField =
   | "columns"
   | "raw_type"
   | "header_bytes"
+  | "raw_channels"
   | "variable"
   | "time_unit"
   | "phase_unit"
@@ -44,6 +45,7 @@ class Instrument {
     columns: "",
     raw_type: "",
     header_bytes: "",
+    raw_channels: "",
     variable: "",
     time_unit: "",
     phase_unit: "",

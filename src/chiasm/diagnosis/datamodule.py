@@ -389,7 +389,9 @@ def division(
     refs = [ref for ref in labelled if has_any(store, ref, config.modalities)]
     if not refs:
         raise DataError(
-            f"{config.data} has no labelled recording with {' or '.join(config.modalities)}."
+            f"{config.data} has no labelled recording with {' or '.join(config.modalities)}. To "
+            "train, put the files of each fault into a folder of its name, or name it in the "
+            "column 'kind' of a table; modalities=image or series says what a model looks at."
         )
     try:
         split = _divided(refs, config)

@@ -20,6 +20,28 @@ _SENTENCES = {
 }
 
 
+# How files of these kinds begin, whatever they are called.
+_TEXTS = frozenset({".csv", ".txt", ".tsv", ".asc", ".dat", ".prn", ".lvm", ".json", ".jsonl"})
+_BEGINNINGS = (
+    (b"\x1f\x8b", ".gz"),
+    (b"PK\x03\x04", ".xlsx"),
+    (b"\xd0\xcf\x11\xe0", ".xls"),
+    (b"%PDF", ".pdf"),
+    (b"TDSm", ".tdms"),
+)
+
+
+def disguised(path: Path) -> str:
+    """Return a sentence on a file that is called a text and begins as another format; else ""."""
+    if path.suffix.lower() not in _TEXTS or not path.is_file():
+        return ""
+    with path.open("rb") as stream:
+        head = stream.read(32)
+    suffix = next((s for begin, s in _BEGINNINGS if head.startswith(begin)), "")
+    suffix = ".trc" if b"WAVEDESC" in head else suffix
+    return f"{path} {_SENTENCES[suffix]}, whatever it is called." if suffix else ""
+
+
 def how_to_save(path: Path) -> str:
     """Return a sentence on a file of a known foreign format; "" of any other.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from chiasm.errors import DataError
-from chiasm.files.foreign_formats import how_to_save
+from chiasm.files.foreign_formats import disguised, how_to_save
 from chiasm.registry import import_modules
 
 
@@ -66,6 +66,8 @@ def open_with_reader(wing: str, path: Path | str, **options: Any) -> Any:
     which names all layouts, and for an option that the reader does not take.
     """
     path = Path(path)
+    if sentence := disguised(path):
+        raise DataError(sentence, see="no-layout")
     entry = find_reader(wing, path)
     if entry is None:
         layouts = "; ".join(known.layout for known in readers(wing))
@@ -98,11 +100,18 @@ def without_listing(source: Any) -> Any:
     return reader
 
 
+_RECORDING = (
+    "A recording is read from a table of numbers (CSV or text), .npy, .npz, .mat, .wav, .h5 or an "
+    "instrument's XML: save it as one of these."
+)
+
+
 def _unknown(wing: str, path: Path) -> str:
     if not path.exists():
         return f"{path} does not exist; check the path."
     if path.is_file():
-        return how_to_save(path) or f"{path} is a file of no known layout."
+        remedy = f" {_RECORDING}" if wing == "diagnosis" else ""
+        return how_to_save(path) or f"{path} is a file of no known layout.{remedy}"
     entries = sorted(p for p in path.iterdir() if not p.name.startswith("."))
     names = ", ".join(p.name for p in entries[:5]) or "nothing"
     foreign = next((p for p in entries if p.is_file() and how_to_save(p)), None)

@@ -19,8 +19,8 @@ from chiasm.detection.readers.checked_sample import sample_from_arrays
 from chiasm.detection.readers.range_image import RangeSettings, read_range
 from chiasm.detection.report.overlay import HeatScale, heat_overlay
 from chiasm.diagnosis.quantities.severity import levels_for, rated
-from chiasm.diagnosis.readers.recorder_files import read_recorder_file
-from chiasm.diagnosis.readers.recorder_settings import SETTINGS_FILE, recorder_settings
+from chiasm.diagnosis.recorders.recorder_files import read_recorder_file
+from chiasm.diagnosis.recorders.recorder_settings import SETTINGS_FILE, recorder_settings
 from chiasm.errors import ArtifactError, ChiasmError, ConfigurationError, DataError
 from chiasm.files.appearing import appearing
 from chiasm.line.arrivals import Arrival

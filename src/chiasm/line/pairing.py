@@ -21,7 +21,7 @@ _TIFF = frozenset({".tif", ".tiff"})
 _PICTURES = RGB_SUFFIXES - _TIFF
 _POINTS = XYZ_SUFFIXES | CLOUD_SUFFIXES
 # Without .txt and .bin, which too many programs write for other ends.
-_SERIES = frozenset({".csv", ".tsv", ".asc", ".dat", ".npy", ".npz", ".mat", ".xml"})
+RECORDED_SUFFIXES = frozenset({".csv", ".tsv", ".asc", ".dat", ".npy", ".npz", ".mat", ".xml"})
 _SEPARATORS = "_. -"  # ends with what would be a range in a pattern
 # Of programs that write under another name first.
 _TEMPORARY = frozenset(
@@ -100,7 +100,7 @@ def role_of(path: PurePath, needs: Needs) -> str:
     marked = next((_MARKS[word] for word in words if word in _MARKS), "")
     role = ""
     if "image" in needs.roles or "series" in needs.roles:
-        if end in _SERIES:
+        if end in RECORDED_SUFFIXES:
             role = "series"
         elif end in RGB_SUFFIXES:
             role = "image"

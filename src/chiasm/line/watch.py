@@ -22,6 +22,7 @@ from chiasm.line.arrivals import MARK, Arrival, Arrivals, ArrivedFile
 from chiasm.line.console import tell
 from chiasm.line.journal import Journal, Judged
 from chiasm.line.judging import Judge
+from chiasm.line.pairing import RECORDED_SUFFIXES
 from chiasm.line.record import ERROR, LineRecord, Payload
 
 After = Literal["move", "mark", "leave"]
@@ -265,9 +266,15 @@ class Watch:
         new = self.arrivals.ignored - self._told
         if new:
             self._told |= new
+            needs = self.judge.needs
+            recorded = needs.roles == {"image"} and bool(new & RECORDED_SUFFIXES)
+            remedy = (
+                " A recorder's file that holds a pattern is judged by 'chiasm predict'; the line "
+                "takes pictures of it, or a model that looks at series."
+            )
             tell(
                 f"Files {', '.join(sorted(new))} in {self.folder} are not read: this model takes "
-                f"{' and '.join(self.judge.needs.missing(()))} of each part."
+                f"{' and '.join(needs.missing(()))} of each part.{remedy if recorded else ''}"
             )
 
     def _tell_restless(self) -> None:

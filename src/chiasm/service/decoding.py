@@ -26,9 +26,9 @@ from chiasm.detection.sensors.orientation import UPRIGHT, orientation_of, uprigh
 from chiasm.detection.sensors.registration import ColourView, extrinsic_from_bytes
 from chiasm.diagnosis.preparation.recorders import CYCLE
 from chiasm.diagnosis.readers.checked_sample import series_of_file
-from chiasm.diagnosis.readers.instruments import MONITOR_ROLES, monitor_list
-from chiasm.diagnosis.readers.recorded import RAW_SUFFIXES, Recorded, RecorderSettings
-from chiasm.diagnosis.readers.recorder_settings import settings_of
+from chiasm.diagnosis.recorders.instruments import MONITOR_ROLES, monitor_list
+from chiasm.diagnosis.recorders.recorded import RAW_SUFFIXES, Recorded, RecorderSettings
+from chiasm.diagnosis.recorders.recorder_settings import settings_of
 from chiasm.discharge import MeasuringSystem, Pulses
 from chiasm.errors import DataError, renamed
 from chiasm.files.bit_depth import few_bits
@@ -58,7 +58,7 @@ PART_FIELDS = (
 _MONITOR_FILES = {"series_phase": "P", "series_time": "Ti", "series_settings": "SG"}
 _RECORDER_FIELDS = (
     *("frequency", "samples_per_cycle", "sample_rate", "layout", "columns", "raw_type"),
-    *("header_bytes", "variable", "charge", "voltage_kv", "dead_time"),
+    *("header_bytes", "raw_channels", "variable", "charge", "voltage_kv", "dead_time"),
     *("time_unit", "phase_unit", "amplitude_grows"),
 )
 ASSET_FIELDS = ("asset", "recorded", "recorder")

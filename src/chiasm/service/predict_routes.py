@@ -58,14 +58,15 @@ _DESCRIPTIONS = {
     "columns": "Of a table without names, in order: time, phase, amplitude, count, or -.",
     "raw_type": "Of bare numbers: int16, float32 ...",
     "header_bytes": "Bytes before bare numbers.",
+    "raw_channels": "Channels whose bare numbers stand by turns.",
     "variable": "Of a .mat or .npz file with several arrays.",
     "rows_in_time": "Earlier name: true is layout=rows, false layout=channels.",
     "charge": "Calibration factor: pC of one unit of the series; charges are uncalibrated without.",
     "voltage_kv": "Effective value of the voltage at the test object, kV.",
     "dead_time": "Seconds after the beginning of a pulse in which no other begins.",
     "time_unit": "Of a list's times where no header says it: s, ms, us or ns.",
-    "phase_unit": "Of a list's phases where no header says it: degrees, radians, percent or "
-    "cycles.",
+    "phase_unit": "Of a list's phases where no header says it: degrees, radians, percent, cycles "
+    "or the number of parts of a cycle, such as 256.",
     "amplitude_grows": "Of a matrix of counts: up (the first row is the largest), down, or right "
     "or left where rows are phases.",
     "product": "Of a model of several products: of which the part is; told by its looks where they "

@@ -100,7 +100,7 @@ class RecordingDiagnosis(Schema):
     conflict: float | None
     quantities: dict[str, Any] | None = Field(
         None,
-        description="After IEC 60270, by names with units; 'uncalibrated' are the recorder's own.",
+        description="By the names of IEC 60270, with units; 'uncalibrated' are the recorder's own.",
     )
     severity: SeverityFacts | None = None
     sources: list[SourceFacts] = Field([], description="Where several are active at once.")

@@ -11,8 +11,8 @@ import pytest
 from chiasm.diagnosis.quantities.assessment import recording_quantities
 from chiasm.diagnosis.readers.checked_sample import sample_from_arrays
 from chiasm.diagnosis.readers.opening import open_source
-from chiasm.diagnosis.readers.recorded import RecorderSettings
-from chiasm.diagnosis.readers.recorder_files import recorded_from_bytes
+from chiasm.diagnosis.recorders.recorded import RecorderSettings
+from chiasm.diagnosis.recorders.recorder_files import recorded_from_bytes
 from chiasm.errors import DataError
 
 TIME = np.arange(2.0, 18.0, 0.05)

@@ -7,11 +7,11 @@ import io
 import numpy as np
 import pytest
 
-from chiasm.diagnosis.preparation.table_times import clock_seconds
 from chiasm.diagnosis.readers.opening import open_source
-from chiasm.diagnosis.readers.recorded import role_of
-from chiasm.diagnosis.readers.recorder_files import recorded_from_bytes
-from chiasm.diagnosis.readers.recorder_settings import settings_of
+from chiasm.diagnosis.recorders.clock_times import clock_seconds
+from chiasm.diagnosis.recorders.column_names import role_of
+from chiasm.diagnosis.recorders.recorder_files import recorded_from_bytes
+from chiasm.diagnosis.recorders.recorder_settings import settings_of
 from chiasm.errors import DataError
 
 RNG = np.random.default_rng(0)

@@ -10,9 +10,9 @@ import pytest
 
 from chiasm.diagnosis.preparation.pulses import in_bins, pattern_of, series_of
 from chiasm.diagnosis.readers.opening import is_diagnosis_data, open_source
-from chiasm.diagnosis.readers.recorded import Recorded, RecorderSettings
-from chiasm.diagnosis.readers.recorder_files import read_recorder_file, recorded_from_bytes
 from chiasm.diagnosis.readers.store import convert
+from chiasm.diagnosis.recorders.recorded import Recorded, RecorderSettings
+from chiasm.diagnosis.recorders.recorder_files import read_recorder_file, recorded_from_bytes
 from chiasm.discharge import Pulses
 from chiasm.errors import DataError
 

@@ -9,10 +9,10 @@ import pytest
 from scipy.io import savemat
 
 from chiasm.diagnosis.preparation.pulses import pattern_picture, phase_agreement
-from chiasm.diagnosis.readers.array_files import told_fact
-from chiasm.diagnosis.readers.recorded import Recorded
-from chiasm.diagnosis.readers.recorder_files import read_recorder_file, recorded_from_bytes
-from chiasm.diagnosis.readers.recorder_settings import settings_of
+from chiasm.diagnosis.recorders.array_files import told_fact
+from chiasm.diagnosis.recorders.recorded import Recorded
+from chiasm.diagnosis.recorders.recorder_files import read_recorder_file, recorded_from_bytes
+from chiasm.diagnosis.recorders.recorder_settings import settings_of
 from chiasm.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -221,7 +221,7 @@ def test_numbers_of_cycles_are_no_numbers_of_pulses():
 def test_a_rate_that_is_given_holds_and_the_other_one_is_told():
     found = read(npz(signal=SIGNAL, fs=20000.0), "a.npz", sample_rate=10000)
     assert any("says 20000" in remark for remark in found.remarks)
-    assert told_fact("Mains", 230.0) == "" and told_fact("Mains", 50.0) == "frequency"
+    assert told_fact("Mains", 230.0)[0] == "" and told_fact("Mains", 50.0)[0] == "frequency"
 
 
 def test_the_corner_between_two_axes_may_be_empty():
@@ -297,7 +297,7 @@ def test_phases_agree_with_times_at_their_own_frequency_alone():
     assert phase_agreement(PHASE, TIME, frequency=60.0) < 0.5
     assert abs(phase_agreement(PHASE, 1e3 * TIME, frequency=50.0)) < 0.5
     assert phase_agreement(PHASE, 1e5 * TIME, frequency=50.0) is None  # nothing within a second
-    assert told_fact("gain", 3.0) == ""
+    assert told_fact("gain", 3.0)[0] == ""
 
 
 def test_a_monitor_without_its_settings_is_read_at_the_frequency_of_its_phases(tmp_path):

@@ -136,7 +136,7 @@ def test_a_series_shorter_than_a_segment_is_refused(folder):
         ([{"image": "a.png"}, {"image": "a.png"}], "row 2 names .* as row 1 does"),
         ([{"image": "", "series": "", "label": 1}], "row 1 names neither"),
         ([{"image": "a.xyz"}], "row 1 names the image"),
-        ([{"series": "a.wav"}], "row 1 names the series .*a.wav; .asc, .bin, .csv"),
+        ([{"series": "a.mp3"}], "row 1 names the series .*a.mp3; .asc, .bin, .csv"),
         ([{"series": "s.csv", "layout": "columns"}], "row 1 has layout 'columns'"),
         ([{"image": "a.png", "split": "later"}], "row 1 has split 'later'"),
         ([{"image": "a.png", "label": "-1"}], "row 1 has label '-1'"),

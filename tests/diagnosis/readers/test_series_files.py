@@ -10,9 +10,9 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from chiasm.diagnosis.readers import series_files
-from chiasm.diagnosis.readers.instrument_tables import read_instrument_table
-from chiasm.diagnosis.readers.recorded import RecorderSettings
-from chiasm.diagnosis.readers.recorder_files import recorded_from_bytes
+from chiasm.diagnosis.recorders.instrument_tables import read_instrument_table
+from chiasm.diagnosis.recorders.recorded import RecorderSettings
+from chiasm.diagnosis.recorders.recorder_files import recorded_from_bytes
 from chiasm.errors import DataError
 
 CELLS = st.one_of(

@@ -1,4 +1,4 @@
-"""What an engineer acts on: charges after IEC 60270, severity, and the sources in a recording.
+"""What an engineer acts on: charges by the names of IEC 60270, severity, sources in a recording.
 
 Nothing here needs PyTorch: a station computes the same.
 """

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from chiasm.diagnosis.readers.recorded import Recorded, RecorderSettings
-from chiasm.diagnosis.readers.recorder_files import read_recorder_file, recorded_from_bytes
+from chiasm.diagnosis.recorders.recorded import Recorded, RecorderSettings
+from chiasm.diagnosis.recorders.recorder_files import read_recorder_file, recorded_from_bytes
 from chiasm.discharge import MeasuringSystem, Pulses
 from chiasm.errors import DataError
 from chiasm.files.image_arrays import array_of, rgb_image

@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from chiasm.diagnosis.readers.instruments import session_of
-from chiasm.diagnosis.readers.recorded import RECORDER_SUFFIXES
-from chiasm.diagnosis.readers.recorder_settings import recorder_settings
 from chiasm.diagnosis.readers.recording_folder import (
     assumption,
     holds_pairs,
@@ -17,6 +14,9 @@ from chiasm.diagnosis.readers.recording_folder import (
     recordings_below,
 )
 from chiasm.diagnosis.readers.source import KINDS, ProblemLog, RecordingRef
+from chiasm.diagnosis.recorders.instruments import session_of
+from chiasm.diagnosis.recorders.recorded import RECORDER_SUFFIXES
+from chiasm.diagnosis.recorders.recorder_settings import recorder_settings
 from chiasm.errors import DataError
 from chiasm.files.readers import reader
 from chiasm.files.words import RANGE_FOLDERS

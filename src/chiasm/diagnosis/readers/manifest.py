@@ -4,7 +4,8 @@ Columns (``image`` or ``series`` is required, the others are optional): ``image`
 ``series``, a file of any recorder; ``layout``: ``rows`` if the rows of a series' file follow each
 other in time, ``channels`` if each row is a channel, ``pulses``, ``pattern`` or ``waveform`` (where
 the content does not tell, tables have rows and arrays channels); ``sample_rate``, ``columns``,
-``raw_type``, ``header_bytes``, ``variable``, ``charge``, ``voltage_kv`` and ``dead_time`` of the
+``raw_type``, ``header_bytes``,
+``raw_channels``, ``variable``, ``charge``, ``voltage_kv`` and ``dead_time`` of the
 file (see ``RecorderSettings``);
 ``label`` (0, 1, 2 ...) or ``kind`` (the class's name) or both; ``split`` (train, validation,
 test); ``frequency`` of the mains in Hz and ``samples_per_cycle``. Paths are relative to the table.
@@ -18,8 +19,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from chiasm.diagnosis.readers.journal import RECORDER
-from chiasm.diagnosis.readers.recorded import LAYOUTS, RecorderSettings
-from chiasm.diagnosis.readers.recorder_settings import settings_of
 from chiasm.diagnosis.readers.recording_folder import (
     SERIES_SUFFIXES,
     is_one_recording,
@@ -32,6 +31,8 @@ from chiasm.diagnosis.readers.source import (
     problem_message,
     whole_samples_per_cycle,
 )
+from chiasm.diagnosis.recorders.recorded import LAYOUTS, RecorderSettings
+from chiasm.diagnosis.recorders.recorder_settings import settings_of
 from chiasm.errors import DataError
 from chiasm.files.images import RGB_SUFFIXES
 from chiasm.files.readers import reader
@@ -40,7 +41,7 @@ from chiasm.samples import Problem, RecordingSample
 
 SENSOR_COLUMNS = ("image", "series")
 RECORDER_COLUMNS = (
-    *("sample_rate", "columns", "raw_type", "header_bytes", "variable"),
+    *("sample_rate", "columns", "raw_type", "header_bytes", "raw_channels", "variable"),
     *("charge", "voltage_kv", "dead_time", "time_unit", "phase_unit", "amplitude_grows"),
 )
 FACT_COLUMNS = (

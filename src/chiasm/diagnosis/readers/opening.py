@@ -8,15 +8,17 @@ from pathlib import Path
 
 from chiasm.diagnosis.readers.aihub import has_archive_folders
 from chiasm.diagnosis.readers.manifest import RecordingManifest
-from chiasm.diagnosis.readers.recorder_settings import SETTINGS_FILE
 from chiasm.diagnosis.readers.recording_folder import (
     RecordingFolder,
     holds_pairs,
     holds_series,
+    plainly_series,
 )
 from chiasm.diagnosis.readers.source import RecordingSource
 from chiasm.diagnosis.readers.store import RecordingStore, convert
+from chiasm.diagnosis.recorders.recorder_settings import SETTINGS_FILE
 from chiasm.files.content_hash import default_cache_folder
+from chiasm.files.images import RGB_SUFFIXES
 from chiasm.files.readers import find_reader, open_with_reader
 from chiasm.files.tables import read_rows
 from chiasm.files.words import holds_range_data, is_good
@@ -68,6 +70,10 @@ def is_diagnosis_data(path: Path | str) -> bool:
             return "series" in names and not _OF_PARTS & names
         # A table of parts can name its pictures so, too: it has masks, or says what is good.
         return not _OF_PARTS & names and not any(is_good(row.get("label", "")) for row in rows)
+    if reader is RecordingFolder and path.is_file():
+        # A picture, an array and a table of numbers may be a part, too.
+        foreign = path.suffix.lower() not in RGB_SUFFIXES and not find_reader("detection", path)
+        return foreign or plainly_series(path)
     if reader is RecordingFolder:
         # Pictures alone may be parts.
         return path.is_dir() and (

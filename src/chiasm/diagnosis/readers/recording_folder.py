@@ -13,17 +13,7 @@ import numpy as np
 
 from chiasm.diagnosis.preparation.recorders import CYCLE
 from chiasm.diagnosis.readers.aihub import AiHub, has_archive_folders
-from chiasm.diagnosis.readers.instrument_tables import read_instrument_table
-from chiasm.diagnosis.readers.instruments import monitor_files
 from chiasm.diagnosis.readers.journal import RECORDER
-from chiasm.diagnosis.readers.recorded import (
-    RAW_SUFFIXES,
-    RECORDER_SUFFIXES,
-    RecorderSettings,
-    role_of,
-)
-from chiasm.diagnosis.readers.recorder_files import read_recorder_file
-from chiasm.diagnosis.readers.recorder_settings import SETTINGS_FILE, recorder_settings
 from chiasm.diagnosis.readers.source import (
     ProblemLog,
     RecordingRef,
@@ -31,6 +21,16 @@ from chiasm.diagnosis.readers.source import (
     read_pattern,
     sample_from_ref,
 )
+from chiasm.diagnosis.recorders.column_names import role_of
+from chiasm.diagnosis.recorders.instrument_tables import read_instrument_table
+from chiasm.diagnosis.recorders.instruments import monitor_files
+from chiasm.diagnosis.recorders.recorded import (
+    RAW_SUFFIXES,
+    RECORDER_SUFFIXES,
+    RecorderSettings,
+)
+from chiasm.diagnosis.recorders.recorder_files import read_recorder_file
+from chiasm.diagnosis.recorders.recorder_settings import SETTINGS_FILE, recorder_settings
 from chiasm.errors import DataError
 from chiasm.files.images import RGB_SUFFIXES
 from chiasm.files.readers import reader
@@ -186,7 +186,7 @@ def holds_pairs(root: Path) -> bool:
     pairs = (files["series"] for files in stems.values() if len(files) == 2)
     first = next(pairs, None)
     # What shares its name with a picture may as well be heights, depth or points of a part.
-    return first is not None and _plainly_series(first)
+    return first is not None and plainly_series(first)
 
 
 def holds_series(root: Path) -> bool:
@@ -200,11 +200,11 @@ def holds_series(root: Path) -> bool:
         if path.name.startswith(".") or not path.is_file() or _role(path) != "series":
             continue
         if is_one_recording(path):
-            return _plainly_series(path)
+            return plainly_series(path)
     return False
 
 
-def _plainly_series(path: Path) -> bool:
+def plainly_series(path: Path) -> bool:
     """Return whether a file can be nothing else than a recording of discharges."""
     if path.suffix.lower() == ".npy":
         try:

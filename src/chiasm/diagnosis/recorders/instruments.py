@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.diagnosis.preparation.pulses import pattern_of, pattern_picture
-from chiasm.diagnosis.readers.instrument_tables import read_instrument_table
-from chiasm.diagnosis.readers.recorded import (
-    TIME_UNITS,
+from chiasm.diagnosis.recorders.column_names import TIME_UNITS
+from chiasm.diagnosis.recorders.instrument_tables import read_instrument_table
+from chiasm.diagnosis.recorders.recorded import (
     Recorded,
     RecorderSettings,
     agreeing_times,

@@ -16,58 +16,55 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.diagnosis.preparation.count_matrices import (
-    LEAST_PATTERN,
-    like_pattern,
-    likely_direction,
-    rising_rows,
-)
-from chiasm.diagnosis.preparation.pulses import in_bins, pattern_picture
-from chiasm.diagnosis.preparation.recorders import CYCLE
-from chiasm.diagnosis.preparation.table_times import equal_steps, gaps_in, step_of
-from chiasm.diagnosis.readers.array_files import (
+from chiasm.diagnosis.preparation.count_matrices import LEAST_PATTERN, like_pattern
+from chiasm.diagnosis.recorders.array_files import (
     HDF5_SUFFIXES,
     array_content,
-    raw_numbers,
     wave_content,
     with_fact,
 )
-from chiasm.diagnosis.readers.instrument_tables import (
-    InstrumentTable,
-    read_instrument_table,
-    without_axes,
-)
-from chiasm.diagnosis.readers.instruments import (
+from chiasm.diagnosis.recorders.bare_numbers import raw_numbers
+from chiasm.diagnosis.recorders.column_names import is_charge, is_of_whom, role_of
+from chiasm.diagnosis.recorders.instrument_tables import InstrumentTable, read_instrument_table
+from chiasm.diagnosis.recorders.instruments import (
     instrument_xml,
     lone_monitor_file,
     monitor_files,
     read_monitor,
 )
-from chiasm.diagnosis.readers.recorded import (
+from chiasm.diagnosis.recorders.matrices import MOST_CHANNELS, of_matrix, pattern
+from chiasm.diagnosis.recorders.matrix_axes import is_phase_axis, without_axes
+from chiasm.diagnosis.recorders.recorded import (
     RAW_SUFFIXES,
-    Layout,
     Recorded,
     RecorderSettings,
     agreeing_times,
     amplitudes_of,
     check_finite,
     degrees_of,
-    is_charge,
     numbers_of_pulses,
     of_pulses,
     remarked,
-    role_of,
-    seconds_of,
-    system_of,
     system_of_table,
     with_test_voltage,
+)
+from chiasm.diagnosis.recorders.reference_columns import referred, times_of
+from chiasm.diagnosis.recorders.sampling import (
+    at_rate,
+    gaps_of,
+    has_equal_steps,
+    is_uneven_clock,
+    sampled,
+    step_of,
 )
 from chiasm.discharge import Pulses
 from chiasm.errors import DataError
 from chiasm.files.decoding import bytes_of
+from chiasm.files.foreign_formats import how_to_save
 
-_LEAST_A_CYCLE = 2.0  # values of a signal of which the mains cycle can be told
-_MOST_CHANNELS = 8  # rows that may as well be channels
+_MANY_COLUMNS = 16  # amplitudes beside a phase that make a matrix
+_MOST_SOURCES = 16  # channels whose pulses one list may mix
+_WIDE = 90.0  # degrees that a column of phases spans
 
 
 def read_recorder_file(path: Path | str, settings: RecorderSettings) -> Recorded:
@@ -78,6 +75,8 @@ def read_recorder_file(path: Path | str, settings: RecorderSettings) -> Recorded
             and the remedy.
     """
     path = Path(path)
+    if path.suffix.lower() == ".dat" and (setup := path.with_suffix(".cfg")).is_file():
+        raise DataError(f"{path} and {how_to_save(setup)}")
     companions = monitor_files(path)
     if companions:
         return read_monitor(companions, settings)
@@ -88,12 +87,12 @@ def recorded_from_bytes(content: bytes, where: str, settings: RecorderSettings) 
     """Decode the content of one file as ``read_recorder_file`` does; ``where`` is its name."""
     suffix = Path(where).suffix.lower()
     if settings.raw_type or suffix in RAW_SUFFIXES:
-        return _sampled(raw_numbers(content, settings, where), settings, where)
+        return sampled(raw_numbers(content, settings, where), settings, where)
     if content.lstrip()[:1] == b"<":
         return instrument_xml(content, settings, where)
     if content[:4] == b"RIFF" and content[8:12] == b"WAVE":
         series, settings, said = wave_content(content, where, settings)
-        return remarked(_sampled(series, settings, where), said)
+        return remarked(sampled(series, settings, where), said)
     if content[:6] == b"\x93NUMPY" or suffix in (".npy", ".npz", ".mat", *HDF5_SUFFIXES):
         held, settings, said = array_content(content, where, settings)
         if isinstance(held, InstrumentTable):
@@ -125,17 +124,21 @@ def _of_array(values: NDArray[Any], settings: RecorderSettings, where: str) -> R
         )
     numbers = values.astype(np.float64)
     if numbers.ndim == 1:
-        return _sampled(numbers[None], settings, where)
+        return sampled(numbers[None], settings, where)
     check_finite(numbers, where)
-    if numbers.shape[0] > numbers.shape[1] and settings.layout in ("", "waveform", "pulses"):
+    plain = settings.layout in ("", "waveform", "pulses")
+    if plain and 1 < len(numbers) <= MOST_CHANNELS and has_equal_steps(numbers[0]):
+        return _of_table(InstrumentTable((), numbers.T), settings, where)  # times in the first row
+    counts = not settings.columns and like_pattern(numbers, whole=True)
+    if numbers.shape[0] > numbers.shape[1] and plain and not counts:
         # Columns, as tables have them: known by their names, or by a time with equal steps.
-        if settings.columns or equal_steps(numbers[:, 0]):
+        if settings.columns or has_equal_steps(numbers[:, 0]):
             return _of_table(InstrumentTable((), numbers), settings, where)
         raise DataError(
             f"{where} has shape {numbers.shape}, more channels than values; a series is (channels, "
             "values): transpose it, or say what its columns are, e.g. columns=time,amplitude."
         )
-    return _of_matrix(numbers, settings, where, default="channels")
+    return of_matrix(numbers, settings, where, default="channels")
 
 
 def _of_table(table: InstrumentTable, settings: RecorderSettings, where: str) -> Recorded:
@@ -164,9 +167,8 @@ def _of_table(table: InstrumentTable, settings: RecorderSettings, where: str) ->
 
 def _unused(table: InstrumentTable, roles: Mapping[str, list[int]], where: str) -> tuple[str, ...]:
     """Return a sentence on named columns of numbers that are nothing of a recording."""
-    used = {*table.texts, *(c for columns in roles.values() for c in columns)}
-    names = [f"'{name}'" for c, name in enumerate(table.names) if c not in used]
-    if not names or not roles:
+    names = [f"'{name}'" for _, name in _unread(table, roles)]
+    if not names or not roles or len(names) > len(table.names) - len(roles):
         return ()
     return (f"{where}: nothing is read from the column {', '.join(names[:5])}.",)
 
@@ -181,6 +183,10 @@ def _of_columns(
 ) -> Recorded:
     values = table.values
     if settings.layout not in ("rows", "channels", "pattern"):
+        wide = len(roles.get("amplitude", ())) >= _MANY_COLUMNS and roles.get("phase") == [0]
+        if wide and is_phase_axis(values[:, 0]):
+            counts = _counts_with_axes(table, settings, where)
+            return counts or of_matrix(values, settings, where, default="rows")
         if "phase" in roles and "amplitude" in roles:
             return _pulse_list(table, roles, settings, where)
         if "time" in roles and "amplitude" in roles:
@@ -203,17 +209,14 @@ def _of_columns(
             see="columns",
         )
     # Before empty cells are refused: the corner between two axes may be one.
-    if settings.layout in ("", "pattern") and (counts := without_axes(table)) is not None:
-        axes = f"{where}: a row or a column of axes was left out of the counts."
-        if counts.by_amplitude:
-            axes = f"{where}: its axes say which counts are of which amplitude and phase."
-            settings = replace(settings, amplitude_grows="up")
-        return remarked(_pattern(counts.values, settings, where), (axes,))
+    if settings.layout in ("", "pattern") and (read := _counts_with_axes(table, settings, where)):
+        return read
     check_finite(values, where)
     if values.shape[1] == 1 or values.shape[0] == 1:
-        return _sampled(values.reshape(1, -1), settings, where)
-    if "amplitude" in roles and len(roles["amplitude"]) == values.shape[1] <= 8:
-        return _sampled(values.T, settings, where)  # named channels
+        return sampled(values.reshape(1, -1), settings, where)
+    if "amplitude" in roles and len(roles["amplitude"]) == values.shape[1] <= MOST_CHANNELS:
+        names = [_name(table, column) for column in roles["amplitude"]]
+        return remarked(sampled(values.T, settings, where), _channels(names, where))
     if roles and not settings.layout:
         raise DataError(
             f"{where} has the columns {', '.join(table.names[:9])}, of which not all say what they "
@@ -221,14 +224,44 @@ def _of_columns(
             "count, voltage, or - for one that is not used).",
             see="columns",
         )
-    return _of_matrix(values, settings, where, default="rows")
+    return of_matrix(values, settings, where, default="rows")
+
+
+def _counts_with_axes(
+    table: InstrumentTable, settings: RecorderSettings, where: str
+) -> Recorded | None:
+    counts = without_axes(table)
+    if counts is None:
+        return None
+    said = f"{where}: a row or a column of axes was left out of the counts."
+    if counts.undecided and not settings.amplitude_grows:
+        raise DataError(
+            f"{where}: a matrix with two axes, of which not one goes around 360 degrees. Say where "
+            "its amplitudes grow to: amplitude_grows=down (the first row is the smallest), up, or "
+            "right or left where rows are phases.",
+            see="columns",
+        )
+    if counts.by_amplitude:
+        said = f"{where}: its axes say which counts are of which amplitude and phase"
+        turned = f", which begin with {counts.turned:.4g} degrees and were put in order from 0"
+        said += f"{turned if counts.turned else ''}."
+        settings = replace(settings, amplitude_grows="up")
+    return remarked(pattern(counts.values, settings, where), (said,))
+
+
+def _channels(names: Sequence[str], where: str) -> tuple[str, ...]:
+    """Return a sentence on several signals of a recording."""
+    if len(names) < 2:
+        return ()
+    listed = ", ".join(f"'{name}'" if name else str(k + 1) for k, name in enumerate(names))
+    return (f"{where}: its columns {listed} are channels of one recording, in this order.",)
 
 
 def _unnamed(table: InstrumentTable, settings: RecorderSettings, where: str) -> Recorded:
     """Read two to eight columns without names."""
     first = table.values[:, 0]
     # One value a cycle is no signal: pulses may follow each other so.
-    if equal_steps(first) and step_of(first) < 0.5 / settings.frequency:
+    if has_equal_steps(first) and step_of(first) < 0.5 / settings.frequency:
         roles = {"time": [0], "amplitude": [*range(1, table.values.shape[1])]}
         return _timed(table, roles, settings, where)
     raise DataError(
@@ -245,32 +278,40 @@ def _timed(
 ) -> Recorded:
     """Read a time and one or more signals: sampled if the time has equal steps, else pulses."""
     column = roles["time"][0]
-    name = table.names[column] if table.names else ""
-    time, said = seconds_of(table.values[:, column], name, settings, where)
+    time, said, remarks = times_of(table, roles["time"], settings, where)
     signals = table.values[:, roles["amplitude"]].T
     check_finite(np.vstack([time, signals]).T, where)
     if len(time) < 2:
         raise DataError(f"{where} has one row of numbers, which is no series.")
-    if settings.layout != "pulses" and equal_steps(time):
+    if settings.layout != "pulses" and (has_equal_steps(time) or is_uneven_clock(time, settings)):
         step = step_of(time)
-        counted = table.values[:, column]
-        if not said and float(np.diff(counted).mean()) >= 0.5 and not np.mod(counted, 1).any():
+        steps = np.diff(table.values[:, column])
+        if not said and (steps == 1).all():
             remark = f"{where}: the first column counts the values; it was left out."
-            read = _sampled(signals, settings, where)
+            read = sampled(signals, settings, where)
             return remarked(read, (remark,))
         rate = 1 / step
+        uneven = "" if has_equal_steps(time) else ", whose steps are uneven: their mean is taken"
+        names = [_name(table, c) for c in roles["amplitude"]]
+        first_said: tuple[str, ...] = ()
+        if not settings.columns and settings.layout != "waveform":
+            others = [(n, table.values[:, c]) for c, n in _unread(table, roles)]
+            signals, names, settings, first_said = referred(
+                signals, names, others, rate, settings, where
+            )
         system, said_of_system = system_of_table(table, roles, settings, where, time)
         remark = (
             f"{where}: {len(time)} values at {rate:.6g} a second by its column of time"
-            f"{'' if said else ' (taken as seconds)'}, {settings.frequency:g} Hz."
+            f"{'' if said else ' (taken as seconds)'}{uneven}, {settings.frequency:g} Hz."
         )
-        read = replace(_at_rate(signals, rate, settings, where), system=system)
-        return remarked(read, (remark, *said_of_system))
-    if settings.layout != "pulses" and equal_steps(time[::-1]):
+        read = replace(at_rate(signals, rate, settings, where), system=system)
+        more = (*_channels(names, where), *said_of_system)
+        return remarked(read, (remark, *remarks, *first_said, *more))
+    if settings.layout != "pulses" and has_equal_steps(time[::-1]):
         turned = replace(table, values=table.values[::-1])
         remark = f"{where}: its times run backwards; its rows are read from the last to the first."
         return remarked(_timed(turned, roles, settings, where), (remark,))
-    gaps = gaps_in(time) if settings.layout != "pulses" else 0
+    gaps = gaps_of(time) if settings.layout != "pulses" else 0
     if gaps:
         raise DataError(
             f"{where}: its column of time has equal steps but for {gaps} of {len(time) - 1}, as a "
@@ -283,6 +324,12 @@ def _timed(
             f"{where}: its column of time has no equal steps, so that it is no sampled series. "
             "Name the columns of a list of pulses: columns=time,phase,amplitude."
         )
+    if unread := _like_phases(table, roles):
+        raise DataError(
+            f"{where} has no column that is called a phase; '{unread}' may be it. Name the columns "
+            "in their order, e.g. columns=time,phase,amplitude, with - for one that is not used.",
+            see="columns",
+        )
     phase = np.mod((time - time[0]) * settings.frequency, 1.0) * 360.0
     system, said_of_system = system_of_table(table, roles, settings, where, time)
     remark = (
@@ -291,13 +338,39 @@ def _timed(
     )
     amplitudes, linear = amplitudes_of(signals[0], _name(table, roles["amplitude"][0]), where)
     read = of_pulses(Pulses(phase, amplitudes, time - time.min()), settings)
-    return remarked(replace(read, system=system), (remark, *linear, *said_of_system))
+    more = (*remarks, *linear, *said_of_system)
+    return remarked(replace(read, system=system), (remark, *more))
+
+
+def _unread(table: InstrumentTable, roles: Mapping[str, list[int]]) -> list[tuple[int, str]]:
+    """Return the columns of numbers that are nothing of a recording, with their names."""
+    used = {*table.texts, *(c for columns in roles.values() for c in columns)}
+    return [(c, name) for c, name in enumerate(table.names) if c not in used]
+
+
+def _like_phases(table: InstrumentTable, roles: Mapping[str, list[int]]) -> str:
+    """Return the name of a column that may hold phases though it is not called so; "" of none."""
+    for column, name in _unread(table, roles):
+        values = table.values[:, column]
+        if not np.isfinite(values).all() or values.min() < -180.5 or values.max() > 360.5:
+            continue
+        if np.ptp(values) > _WIDE and (np.diff(values) < 0).any():
+            return name or str(column + 1)
+    return ""
 
 
 def _pulse_list(
     table: InstrumentTable, roles: Mapping[str, list[int]], settings: RecorderSettings, where: str
 ) -> Recorded:
     values, remarks = table.values, [f"{where}: a list of {len(table.values)} pulses."]
+    roles = {**roles, "amplitude": _of_one_source(table, roles["amplitude"], where)}
+    if len(roles["phase"]) > 1:
+        names = ", ".join(f"'{_name(table, c)}'" for c in roles["phase"])
+        raise DataError(
+            f"{where} has several columns of phases, {names}: name the columns in their order, "
+            "e.g. columns=time,phase,amplitude, with - for one that is not used.",
+            see="columns",
+        )
     if len(roles["amplitude"]) > 1:
         # A charge is what is diagnosed and judged, wherever it stands.
         chosen = next((c for c in roles["amplitude"] if is_charge(_name(table, c))), None)
@@ -316,8 +389,8 @@ def _pulse_list(
         count, counted = numbers_of_pulses(values[:, column], _name(table, column), where)
         remarks += counted
     if "time" in roles:
-        column = roles["time"][0]
-        time, said = seconds_of(values[:, column], _name(table, column), settings, where)
+        time, said, more = times_of(table, roles["time"], settings, where)
+        remarks += more
         time, settings, agreed = agreeing_times(phase, time, settings, where, said=said)
         remarks += agreed
     system, said_of_system = system_of_table(table, roles, settings, where, time)
@@ -326,122 +399,29 @@ def _pulse_list(
     return remarked(read, (*remarks, *said_of_system))
 
 
+def _of_one_source(table: InstrumentTable, columns: list[int], where: str) -> list[int]:
+    """Return the amplitudes of a list without a column that says of which channel a pulse is.
+
+    Raises:
+        DataError: the list holds pulses of several channels.
+    """
+    numbers = [c for c in columns if is_of_whom(_name(table, c))]
+    if len(numbers) == len(columns):
+        return columns
+    for column in numbers:
+        sources = np.unique(table.values[:, column])
+        if 1 < len(sources) <= _MOST_SOURCES and (sources == np.rint(sources)).all():
+            listed = ", ".join(f"{source:g}" for source in sources)
+            raise DataError(
+                f"{where} holds pulses of several channels ({listed} in its column "
+                f"'{_name(table, column)}'), which are not one recording: save those of each "
+                "channel as a file of their own."
+            )
+    return [c for c in columns if c not in numbers]
+
+
 def _name(table: InstrumentTable, column: int) -> str:
     return table.names[column] if table.names else ""
-
-
-def _of_matrix(
-    values: NDArray[np.float64], settings: RecorderSettings, where: str, *, default: Layout
-) -> Recorded:
-    layout = settings.layout
-    per_cycle = settings.samples_per_cycle or CYCLE
-    if not layout and like_pattern(values, whole=default == "channels"):
-        if values.shape[1] % per_cycle == 0 and default == "rows":
-            raise DataError(_either(values, where, "mostly 0"))
-        layout = "pattern"
-    if not layout and default == "rows" and rising_rows(values):
-        raise DataError(_either(values, where, "whose rows go from few to many"))
-    odd = default == "rows" and values.shape[1] % per_cycle and not settings.is_described
-    if not layout and odd and len(values) >= LEAST_PATTERN and values.shape[1] <= 4096:
-        raise DataError(
-            f"{where} holds {values.shape[0]} x {values.shape[1]} numbers without names, which are "
-            f"no cycles of {CYCLE} values: say what they are, layout=pattern (counts by amplitude "
-            "and phase), layout=channels (a channel in each row), or layout=rows with "
-            f"samples_per_cycle={values.shape[1]} or sample_rate=...",
-            see="columns",
-        )
-    if layout == "pattern":
-        return _pattern(values, settings, where)
-    if (layout or default) == "channels":
-        if values.shape[0] > values.shape[1]:
-            raise DataError(
-                f"{where} has shape {values.shape}, more channels than values; a series is "
-                "(channels, values): transpose it."
-            )
-        return _sampled(values, settings, where)
-    read = _sampled(values.reshape(1, -1), settings, where)
-    if layout or len(values) > _MOST_CHANNELS:
-        return read
-    remark = (
-        f"{where}: its {len(values)} rows follow each other in time; layout=channels if each is a "
-        "channel."
-    )
-    return remarked(read, (remark,))
-
-
-def _either(values: NDArray[np.float64], where: str, how: str) -> str:
-    return (
-        f"{where} holds {values.shape[0]} x {values.shape[1]} numbers, {how}: counts of a pattern "
-        "(layout=pattern), or mains cycles that follow each other (layout=rows). Say which."
-    )
-
-
-def _pattern(values: NDArray[np.float64], settings: RecorderSettings, where: str) -> Recorded:
-    """Return a matrix of counts as a picture, whichever way its amplitudes grow."""
-    if (values < 0).any() or np.isnan(values).any():
-        raise DataError(f"{where} has negative or missing counts, which a pattern has not.")
-    if not values.any():
-        raise DataError(f"{where} has no count above 0, which is no pattern; leave it out.")
-    grows = settings.amplitude_grows or "up"
-    turned = values.T if grows in ("right", "left") else values
-    # The picture has the largest amplitude in its first row.
-    turned = turned if grows in ("up", "left") else turned[::-1]
-    words = {
-        "up": "rows by amplitude with the largest first, columns by phase",
-        "down": "rows by amplitude with the smallest first, columns by phase",
-        "right": "columns by amplitude with the smallest first, rows by phase",
-        "left": "columns by amplitude with the largest first, rows by phase",
-    }
-    said = (
-        f"{where}: {values.shape[0]} x {values.shape[1]} counts were taken as a pattern, "
-        f"{words[grows]} from 0 to 360 degrees."
-    )
-    if not settings.amplitude_grows and (likely := likely_direction(values)) != "up":
-        # Small pulses are commoner than large ones, and the phases of pulses go around.
-        side = {"down": "first rows", "right": "first columns", "left": "last columns"}[likely]
-        raise DataError(
-            f"{where}: most of its counts lie in the {side}, as if amplitudes grew from there: if "
-            f"so, give amplitude_grows={likely}, else amplitude_grows=up (or right or left, where "
-            "rows are phases).",
-            see="columns",
-        )
-    return Recorded(None, pattern_picture(turned), settings.frequency, remarks=(said,))
-
-
-def _sampled(values: NDArray[np.float64], settings: RecorderSettings, where: str) -> Recorded:
-    check_finite(values, where)
-    if settings.sample_rate is not None:
-        return _at_rate(values, settings.sample_rate, settings, where)
-    series = np.ascontiguousarray(values, np.float32)
-    per_cycle = settings.samples_per_cycle or CYCLE
-    return Recorded(
-        series,
-        None,
-        settings.frequency,
-        per_cycle,
-        system=system_of(settings),
-        assumed=not settings.is_described,
-    )
-
-
-def _at_rate(
-    values: NDArray[np.float64], rate: float, settings: RecorderSettings, where: str
-) -> Recorded:
-    series = np.ascontiguousarray(values, np.float32)
-    per_cycle = rate / settings.frequency
-    if per_cycle < _LEAST_A_CYCLE:
-        raise DataError(
-            f"{where} would have {rate:.4g} values a second, {per_cycle:.3g} to a cycle of "
-            f"{settings.frequency:g} Hz, which are none of a sampled signal. Give the right rate "
-            "(sample_rate=... values a second) or unit of its times (time_unit=ms, us or ns), or "
-            "layout=pulses if each row is a pulse.",
-            see="columns",
-        )
-    if per_cycle >= 2 and abs(per_cycle - round(per_cycle)) < 1e-6 * per_cycle:
-        whole = round(per_cycle)
-        return Recorded(series, None, settings.frequency, whole, system=system_of(settings))
-    held = in_bins(series, rate=rate, frequency=settings.frequency)
-    return Recorded(held, None, settings.frequency, system=system_of(settings))
 
 
 def _roles(names: Sequence[str], width: int, where: str, *, given: bool) -> dict[str, list[int]]:

@@ -18,7 +18,22 @@ from chiasm.diagnosis.preparation.pulses import (
     series_of,
 )
 from chiasm.diagnosis.preparation.recorders import CYCLE
-from chiasm.diagnosis.readers.instrument_tables import InstrumentTable
+from chiasm.diagnosis.recorders.column_names import (
+    CHARGE_UNITS,
+    CHARGE_WORDS,
+    COLUMN_WORDS,
+    NO_TIMES,
+    PARTS,
+    PHASE_UNITS,
+    SIGNAL_UNITS,
+    TIME_UNITS,
+    VOLTAGE_UNITS,
+    VOLTAGE_WORDS,
+    phase_scale,
+    unit_of_charge,
+    words_of,
+)
+from chiasm.diagnosis.recorders.instrument_tables import InstrumentTable
 from chiasm.discharge import AppliedVoltage, MeasuringSystem, Pulses
 from chiasm.errors import DataError
 from chiasm.samples import FloatArray
@@ -30,79 +45,19 @@ RECORDER_SUFFIXES = frozenset(
     | {".wav", ".h5", ".hdf5"}
 )
 RAW_SUFFIXES = frozenset({".bin", ".raw", ".i16", ".f32"})
-RAW_TYPES = {"int8": "i1", "uint8": "u1", "int16": "<i2", "uint16": "<u2", "int32": "<i4"} | {
-    "float32": "<f4",
-    "float64": "<f8",
-    "int16be": ">i2",
-    "int32be": ">i4",
-    "float32be": ">f4",
+RAW_TYPES = {
+    **{"int8": "i1", "uint8": "u1", "int16": "<i2", "uint16": "<u2"},
+    **{"int32": "<i4", "uint32": "<u4", "float32": "<f4", "float64": "<f8"},
+    **{"int16be": ">i2", "uint16be": ">u2", "int32be": ">i4", "uint32be": ">u4"},
+    **{"float32be": ">f4", "float64be": ">f8"},
 }
 
-# pC in a unit of charge, and kV in one of voltage, as headers write them.
-CHARGE_UNITS = {"pc": 1.0, "nc": 1e3, "uc": 1e6, "µc": 1e6, "μc": 1e6}
-_SIGNAL_UNITS = ("v", "mv", "uv", "µv", "μv", "a", "ma", "ua", "dbm", "dbmv", "dbuv")
-VOLTAGE_UNITS = {"v": 1e-3, "kv": 1.0, "volt": 1e-3, "volts": 1e-3}
-
-# Seconds of a unit of time, as headers write it.
-TIME_UNITS = {
-    **{"ps": 1e-12, "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0},
-    **{"sec": 1.0, "second": 1.0, "seconds": 1.0, "sekunden": 1.0, "msec": 1e-3, "usec": 1e-6},
-    **{"millisecond": 1e-3, "milliseconds": 1e-3, "microsecond": 1e-6, "microseconds": 1e-6},
-    **{"nanosecond": 1e-9, "nanoseconds": 1e-9, "min": 60.0, "minutes": 60.0, "h": 3600.0},
-}
-_NO_TIMES = frozenset({"sample", "samples", "points", "pts", "cycle", "cycles", "days", "dd", "hh"})
-# Degrees of a unit of the phase.
-PHASE_UNITS = {"degrees": 1.0, "radians": 180 / math.pi, "percent": 3.6, "cycles": 360.0}
-_PHASE_WORDS = {
-    **dict.fromkeys(("deg", "degree", "degrees", "grad", "grados", "°"), "degrees"),
-    **dict.fromkeys(("rad", "radian", "radians"), "radians"),
-    **dict.fromkeys(("percent", "pct", "prozent"), "percent"),
-    **dict.fromkeys(("cycle", "cycles", "pu", "turn", "turns", "period", "periods"), "cycles"),
-}
 # Phases and times agree at one mains frequency, or do not.
 _AGREES, _DISAGREES = 0.85, 0.5
 _MAINS, _TIME_SCALES = (50.0, 60.0), {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _DECIBELS = ("db", "dbm", "dbmv", "dbuv", "dbµv", "dbv")
 # Amplitude grows with the rows of a pattern's matrix downwards, upwards, or with its columns.
 DIRECTIONS = ("up", "down", "right", "left")
-
-# Words of column names, in the languages of instruments.
-COLUMN_WORDS: Mapping[str, tuple[str, ...]] = {
-    "voltage": (),  # at the test object: told from a voltage that is the signal by what is beside
-    "phase": (
-        *("phase", "phi", "angle", "winkel", "fase", "grad", "deg", "degree", "degrees", "°"),
-        *("theta", "rad", "φ", "ϕ", "θ"),
-    ),
-    "time": (
-        *(
-            "time",
-            "zeit",
-            "uhrzeit",
-            "tiempo",
-            "temps",
-            "tempo",
-            "t",
-            "sec",
-            "second",
-            "seconds",
-            "s",
-        ),
-        *("ms", "us", "µs", "μs", "ns", "msec", "usec"),
-    ),
-    "count": ("count", "number", "quantity", "anzahl", "n"),
-    "amplitude": (
-        *("charge", "amplitude", "ampl", "magnitude", "voltage", "level", "signal", "value"),
-        *("height", "peak", "qiec", "qpeak", "vpeak", "vpp", "amp"),
-        *("ladung", "spannung", "carga", "tension", "pc", "nc", "mv", "dbm", "volt"),
-        *("ch", "channel", "kanal", "q", "a", "u", "v"),
-    ),
-}
-
-
-# First words of columns that hold nothing of the discharges, whatever their unit is called.
-_OTHER_QUANTITIES = ("temp", "humid", "press", "moist", "feucht", "druck", "load", "tap")
-# What a number or a count in a column's name may be of, so that it is one of pulses.
-_COUNTED = ("pulse", "pulses", "pd", "event", "events", "discharge", "discharges", "hit", "hits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +72,15 @@ class RecorderSettings:
             in time, ``channels``, ``pulses``, ``pattern`` or ``waveform`` (time and value).
         columns: names of the columns of a table without them: time, phase, amplitude, count, or
             ``-`` for one that is not used.
-        raw_type: of files of bare numbers, see ``RAW_TYPES``; ``header_bytes`` before them.
+        raw_type: of files of bare numbers, see ``RAW_TYPES``; ``header_bytes`` before them, and
+            ``raw_channels`` whose numbers stand there by turns.
         variable: of a .mat or .npz file with several arrays.
         charge: calibration factor, the apparent charge of one unit of amplitude in pC.
         voltage_kv: effective value of the voltage at the test object, kV.
         dead_time: after the beginning of a pulse, in which no other begins, seconds.
         time_unit: of a list's times where no header says it: s, ms, us, ns.
-        phase_unit: of a list's phases: degrees, radians, percent or cycles.
+        phase_unit: of a list's phases: degrees, radians, percent or cycles, or the number of parts
+            of a cycle that they count, such as 256.
         amplitude_grows: of a matrix of counts: ``up`` (the first row is the largest), ``down``, or
             of one whose rows are phases: ``right`` or ``left``.
     """
@@ -135,6 +92,7 @@ class RecorderSettings:
     columns: tuple[str, ...] = ()
     raw_type: str = ""
     header_bytes: int = 0
+    raw_channels: int = 1
     variable: str = ""
     charge: float | None = None
     voltage_kv: float | None = None
@@ -164,6 +122,8 @@ class RecorderSettings:
             ("amplitude_grows", DIRECTIONS),
         ):
             value = getattr(self, name)
+            if name == "phase_unit" and _parts(value):
+                continue
             if value and value not in known:
                 raise DataError(f"The {name} is '{value}'; {', '.join(known)} were expected.")
 
@@ -199,15 +159,10 @@ class Recorded:
     assumed: bool = False
 
 
-# First words of columns of a charge and of a voltage.
-_CHARGE_WORDS = ("charge", "q", "ladung", "carga", "pc", "nc")
-_VOLTAGE_WORDS = ("voltage", "u", "v", "kv", "spannung", "tension", "applied", "test", "hv", "volt")
-
-
 def with_test_voltage(names: Sequence[str], roles: Mapping[str, list[int]]) -> dict[str, list[int]]:
     """Return the roles of columns, where a voltage beside a charge is that of the test object."""
-    charges = [c for c in roles.get("amplitude", []) if _words(names[c])[0] in _CHARGE_WORDS]
-    volts = [c for c in roles.get("amplitude", []) if _words(names[c])[0] in _VOLTAGE_WORDS]
+    charges = [c for c in roles.get("amplitude", []) if words_of(names[c])[0] in CHARGE_WORDS]
+    volts = [c for c in roles.get("amplitude", []) if words_of(names[c])[0] in VOLTAGE_WORDS]
     if not charges or len(volts) != 1:
         return dict(roles)
     rest = [c for c in roles["amplitude"] if c not in volts]
@@ -227,11 +182,13 @@ def system_of_table(
     given. ``time`` are seconds of the rows.
     """
     system, said = system_of(settings), []
-    words = _words(table.names[roles["amplitude"][0]]) if table.names else []
-    unit = next((word for word in words[::-1] if word in (*CHARGE_UNITS, *_SIGNAL_UNITS)), "")
-    if unit in CHARGE_UNITS and system.charge_pc is None:
-        system = replace(system, charge_pc=CHARGE_UNITS[unit])
-        said.append(f"{where}: charges are in {unit[0]}C by the header of their column.")
+    words = words_of(table.names[roles["amplitude"][0]]) if table.names else []
+    unit = next((word for word in words[::-1] if word in SIGNAL_UNITS), "")
+    charge = unit_of_charge(words)
+    if charge and system.charge_pc is None:
+        system = replace(system, charge_pc=CHARGE_UNITS.get(charge, 1e12))
+        prefix = "" if charge == "c" else charge[0]
+        said.append(f"{where}: charges are in {prefix}C by the header of their column.")
     elif unit:
         system = replace(system, unit=unit)
     if "voltage" not in roles or time is None:
@@ -240,7 +197,7 @@ def system_of_table(
     values = table.values[:, column]
     if not np.isfinite(values).all():
         raise DataError(f"{where}: its column of the voltage has an empty cell or NaN.")
-    named = _words(table.names[column]) if table.names and not settings.columns else []
+    named = words_of(table.names[column]) if table.names and not settings.columns else []
     unit = next((word for word in named[::-1] if word in VOLTAGE_UNITS), "")
     read, sentence = _voltage(values * VOLTAGE_UNITS.get(unit, 1.0), time, settings.frequency)
     unit = unit or "kV, which no header says"
@@ -272,42 +229,6 @@ def _voltage(
     )
 
 
-def _words(name: str) -> list[str]:
-    return [word for word in re.split(r"[^a-zµμ°φϕθ]+", name.lower()) if word]
-
-
-def role_of(name: str) -> str:
-    """Return what a column's name says that it is: time, phase, amplitude, count, or "".
-
-    Examples:
-        >>> [role_of(name) for name in ("Phase (rad)", "second", "CH1 in V", "Apparent charge")]
-        ['phase', 'time', 'amplitude', 'amplitude']
-        >>> [role_of(name) for name in ("Gain", "Cycle number", "Temperature [deg C]")]
-        ['', '', '']
-    """
-    words = _words(name)
-    times = COLUMN_WORDS["time"]  # 'temps' is none of a temperature
-    if words[:1] and words[0] not in times and words[0].startswith(_OTHER_QUANTITIES):
-        return ""
-    for role, known in COLUMN_WORDS.items():
-        if any(
-            word == k or (len(k) > 3 and word.startswith(k)) for word in words[:1] for k in known
-        ):
-            return role
-    # A unit alone tells, too: 'Q [pC]'.
-    for role, known in COLUMN_WORDS.items():
-        # A number of something else numbers the rows: 'cycle number'.
-        if any(word in known for word in words[1:]) and (role != "count" or words[0] in _COUNTED):
-            return role
-    return ""
-
-
-def is_charge(name: str) -> bool:
-    """Return whether a column's name is that of a charge."""
-    words = _words(name)
-    return bool(words) and (words[0] in _CHARGE_WORDS or any(w in CHARGE_UNITS for w in words))
-
-
 def seconds_of(
     times: NDArray[np.float64], name: str, settings: RecorderSettings, where: str
 ) -> tuple[NDArray[np.float64], bool]:
@@ -318,12 +239,12 @@ def seconds_of(
     """
     if settings.time_unit:
         return times * TIME_UNITS[settings.time_unit], True
-    words = _words(name)
+    words = words_of(name)
     # The last word first: 'Time per div [us]'. A lone 't' or 's' is the column itself.
     for word in [*words[:0:-1], *(w for w in words[:1] if len(w) > 1)]:
         if word in TIME_UNITS:
             return times * TIME_UNITS[word], True
-    strange = [word for word in words[1:] if word in _NO_TIMES]
+    strange = [word for word in words[1:] if word in NO_TIMES]
     if strange:
         raise DataError(
             f"{where}: its column '{name}' is in {strange[0]}, which is no unit of time: give "
@@ -370,34 +291,53 @@ def agreeing_times(
 def degrees_of(
     phase: NDArray[np.float64], name: str, settings: RecorderSettings, where: str
 ) -> NDArray[np.float64]:
-    """Return phases in degrees, 0 to 360.
+    """Return phases in degrees, 0 to 360; those in a unit of time by the mains frequency.
 
     Raises:
         DataError: they can be in another unit, or are in none.
     """
-    unit = settings.phase_unit
-    if not unit:
-        unit = next((_PHASE_WORDS[w] for w in _words(name)[::-1] if w in _PHASE_WORDS), "")
-        unit = "percent" if "%" in name else unit
     low, high = (float(phase.min()), float(phase.max())) if len(phase) else (0.0, 0.0)
-    if not unit and (other := _other_unit(low, high, len(phase))):
+    words = words_of(name)
+    of_time = next((TIME_UNITS[w] for w in words[:0:-1] if w in TIME_UNITS), None)
+    unit, scale = "degrees", phase_scale(name)
+    if settings.phase_unit:
+        parts = _parts(settings.phase_unit)
+        unit = f"parts of {parts:g}" if parts else settings.phase_unit
+        scale = 360 / parts if parts else PHASE_UNITS[unit]
+    elif of_time is not None:
+        unit, scale = f"'{name}' at {settings.frequency:g} Hz", of_time * settings.frequency * 360
+    elif PARTS & set(words):
+        raise DataError(
+            f"{where}: its column '{name}' counts parts of the cycle, of {low:g} to {high:g}: give "
+            "their number, e.g. phase_unit=256.",
+            see="columns",
+        )
+    elif scale is None and (other := _other_unit(phase, low, high)):
         raise DataError(
             f"{where}: its phases lie between {low:g} and {high:g}, and no header names their "
             f"unit: give phase_unit={other}, or phase_unit=degrees.",
             see="columns",
         )
-    degrees = phase * PHASE_UNITS[unit or "degrees"]
+    degrees = phase * (1.0 if scale is None else scale)
     if len(degrees) and (degrees.min() < -180.5 or degrees.max() > 360.5):
         raise DataError(
-            f"{where}: its phases lie between {low:g} and {high:g} {unit or 'degrees'}; one mains "
-            f"cycle was expected. Give their unit, phase_unit={', '.join(PHASE_UNITS)}, or name "
-            "the columns (columns=time,phase,amplitude).",
+            f"{where}: its phases lie between {low:g} and {high:g} {unit}; one mains "
+            f"cycle was expected. Give their unit, phase_unit={', '.join(PHASE_UNITS)} or a number "
+            "of parts such as 256, or name the columns (columns=time,phase,amplitude).",
             see="columns",
         )
     return np.mod(degrees, 360.0)
 
 
-def _other_unit(low: float, high: float, count: int) -> str:
+def _parts(unit: str) -> float:
+    """Return the parts of a cycle of a unit that is a number above 2; else 0."""
+    try:
+        return number if 2 < (number := float(unit)) < float("inf") else 0.0
+    except ValueError:
+        return 0.0
+
+
+def _other_unit(phase: NDArray[np.float64], low: float, high: float) -> str:
     """Return in which other unit than degrees phases may be; "" where they must be in degrees."""
     size = max(-low, high)
     if size <= 1.0:
@@ -405,7 +345,11 @@ def _other_unit(low: float, high: float, count: int) -> str:
     if size <= 2 * math.pi + 0.01:
         return "radians"
     # Discharges of both half-cycles reach beyond 100 degrees.
-    return "percent" if 0 <= low < 40 and 60 < high <= 100.5 and count >= _MANY else ""
+    if 0 <= low < 40 and 60 < high <= 100.5 and len(phase) >= _MANY:
+        return "percent"
+    # Instruments divide the cycle into powers of 2.
+    counted = high in (31, 63, 127, 255) and low >= 0 and not np.mod(phase, 1).any()
+    return f"{high + 1:g}" if counted and len(phase) >= _MANY else ""
 
 
 _MANY = 20  # pulses, whose phases span what they can
@@ -436,6 +380,8 @@ def numbers_of_pulses(
     """
     if len(values) > 2 and (np.diff(values) == 1).all():
         return None, (f"{where}: the column '{name}' counts the rows; it was left out.",)
+    if not values.any():
+        raise DataError(f"{where}: its column '{name}' is 0 in all rows: there is no pulse.")
     if (values < 0).any():
         raise DataError(
             f"{where}: its column '{name}' of numbers of pulses has a negative one; leave it out, "

@@ -15,32 +15,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.diagnosis.readers.instrument_tables import InstrumentTable
-from chiasm.diagnosis.readers.recorded import RAW_TYPES, RecorderSettings, role_of
+from chiasm.diagnosis.recorders.column_names import role_of, words_of
+from chiasm.diagnosis.recorders.instrument_tables import InstrumentTable, is_unit, scale_of
+from chiasm.diagnosis.recorders.recorded import RecorderSettings
 from chiasm.errors import DataError
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
 _LEAST = 16  # values of an array that is no list of settings
 _RATE_NAMES = frozenset(
     {"fs", "fsamp", "fsample", "sr", "samplerate", "samplingrate", "samplefrequency"}
-    | {"samplingfrequency", "samplespersecond"}
+    | {"samplingfrequency", "samplespersecond", "samplerateperchannel", "abtastrate"}
+    | {"abtastfrequenz", "frequencedechantillonnage", "frecuenciademuestreo"}
+    | {"частотадискретизации", "采样率", "采样频率", "サンプリング周波数", "샘플링주파수"}
 )
 _STEP_NAMES = frozenset(
-    {"dt", "ts", "tinterval", "tsample", "xincr", "xincrement", "increment", "xinc"}
+    {"dt", "ts", "tinterval", "tsample", "tinc", "xincr", "xincrement", "increment", "xinc"}
     | {"sampleinterval", "samplinginterval", "sampleperiod", "samplingperiod", "timestep"}
+    | {"deltax", "deltat", "hresolution", "timeincrement", "clock", "abtastintervall"}
+    | {"periodedechantillonnage", "шагдискретизации", "采样间隔", "采样周期"}
 )
 _MAINS_NAMES = frozenset(
     {"mainsfrequency", "linefrequency", "powerfrequency", "gridfrequency", "fmains"}
     | {"fnet", "fgrid", "fline", "netzfrequenz", "mainsfreq", "linefreq", "gridfreq", "powerfreq"}
+    | {"частотасети", "电源频率", "工频"}
 )
+_NUMBER_WITH_UNIT = re.compile(r"\s*([+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*([A-Za-zµμ/]*)\s*")
 _MAINS = (10.0, 400.0)  # Hz
 _SAME_RATE = 0.01  # share by which rates differ that are called equal
 _LOW_MAINS = 70.0  # Hz; more beside the word 'mains' alone are volts
-# A spread so many times as wide as with the bytes the other way round is no signal.
-_WIDER = 30.0
-_DECADES = 25.0  # that values of a signal hardly span
-_LOW_BYTE = 64  # of a signal in the upper byte, half of the values lie nearer to 0
-_TEXT_HEAD = 32  # bytes that are no numbers if all are letters
 
 
 def array_content(
@@ -56,22 +58,36 @@ def array_content(
         DataError: the file is damaged, or has several arrays whose names say nothing.
     """
     loaded = _loaded(content, where)
+    if isinstance(loaded, np.ndarray) and loaded.dtype.names is None:
+        return np.squeeze(loaded) if loaded.ndim > 2 else loaded, settings, ()
     if isinstance(loaded, np.ndarray):
-        return loaded, settings, ()
-    numbers = {k: np.squeeze(np.asarray(v)) for k, v in loaded.items()}
-    numbers = {k: v for k, v in numbers.items() if v.dtype.kind in "iuf"}
-    settings, said = _told_by_numbers(numbers, settings, where)
+        loaded = {"": loaded}
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, value in loaded.items():
+        array = np.squeeze(np.asarray(value))
+        fields = array.dtype.names or ()
+        arrays |= {f"{name}.{f}".lstrip("."): np.squeeze(array[f]) for f in fields}
+        arrays |= {} if fields else {name: array}
+    numbers = {k: v for k, v in arrays.items() if v.dtype.kind in "iuf"}
+    settings, said = _told_by_numbers(arrays, settings, where)
     if settings.variable:
         if settings.variable not in numbers:
             raise DataError(
                 f"{where} has no array '{settings.variable}'; it has {', '.join(sorted(numbers))}."
             )
-        return numbers[settings.variable], settings, said
+        chosen = numbers[settings.variable]
+        time = _time_of(numbers, settings.variable)
+        if time and not settings.is_described:
+            remark = f"{where}: its array {time} holds the times of {settings.variable}."
+            columns = np.stack([numbers[time].astype(np.float64), chosen.astype(np.float64)], 1)
+            timed = InstrumentTable((time.rsplit(".", 1)[-1], "amplitude"), columns)
+            return timed, settings, (*said, remark)
+        return chosen, settings, said
     large = {k: v for k, v in numbers.items() if v.ndim in (1, 2) and v.size >= _LEAST}
     if len(large) == 1:
         ((name, series),) = large.items()
         role = role_of(name.rsplit(".", 1)[-1])
-        if role in ("time", "phase", "count"):
+        if series.ndim == 1 and role in ("time", "phase", "count"):
             raise DataError(
                 f"{where} holds one array of {_LEAST} numbers or more, '{name}', which is called "
                 f"as a {role} is, and no series: save the amplitudes beside it, or give "
@@ -79,6 +95,9 @@ def array_content(
                 see="columns",
             )
         return series, settings, said
+    if (counts := _with_axes(large)) is not None:
+        remark = f"{where}: its array {counts[0]} is read with the axes that are as long as it."
+        return counts[1], settings, (*said, remark)
     table = _by_names(large)
     if table is not None:
         names = ", ".join(table.names)
@@ -179,19 +198,59 @@ def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
 
 
 def _told_by_numbers(
-    numbers: Mapping[str, NDArray[Any]], settings: RecorderSettings, where: str
+    arrays: Mapping[str, NDArray[Any]], settings: RecorderSettings, where: str
 ) -> tuple[RecorderSettings, tuple[str, ...]]:
-    """Return settings with what single numbers of a file are called."""
+    """Return settings with what single numbers of a file are called, and texts such as '20 kHz'."""
     said: list[str] = []
-    for name, value in numbers.items():
-        if value.size != 1 or not np.isfinite(value).all():
+    for name, value in arrays.items():
+        if value.size != 1 or value.dtype.kind not in "iufUSO":
             continue
-        number = float(value.reshape(()))
-        settings, more = with_fact(
-            settings, name.rsplit(".", 1)[-1], number, where, f"its '{name}'"
-        )
+        unit = _text(arrays.get(f"{name}.units", arrays.get(f"{name}.unit")))
+        match = _NUMBER_WITH_UNIT.fullmatch(_text(value))
+        if match is None or not np.isfinite(number := float(match[1])):
+            continue
+        number *= scale_of(match[2] or unit)
+        last = name.rsplit(".", 1)[-1]
+        settings, more = with_fact(settings, last, number, where, f"its '{name}'")
         said += more
     return settings, tuple(said)
+
+
+def _text(value: NDArray[Any] | None) -> str:
+    """Return the single element of an array as text; "" of none."""
+    if value is None or value.size != 1:
+        return ""
+    one = value.reshape(())[()]
+    return one.decode("utf-8", errors="replace") if isinstance(one, bytes) else str(one)
+
+
+def _time_of(arrays: Mapping[str, NDArray[Any]], variable: str) -> str:
+    """Return the name of the one array of times that is as long as a chosen series; "" of none."""
+    chosen = arrays[variable]
+    times = [
+        name
+        for name, array in arrays.items()
+        if name != variable and array.ndim == 1 and array.shape == chosen.shape
+        if role_of(name.rsplit(".", 1)[-1]) == "time"
+    ]
+    return times[0] if len(times) == 1 else ""
+
+
+def _with_axes(arrays: Mapping[str, NDArray[Any]]) -> tuple[str, InstrumentTable] | None:
+    """Return a matrix with the axes of its phases and amplitudes as one table, and its name."""
+    matrices = [name for name, array in arrays.items() if array.ndim == 2]
+    roles = {n: role_of(n.rsplit(".", 1)[-1]) for n, array in arrays.items() if array.ndim == 1}
+    phases = [name for name, role in roles.items() if role == "phase"]
+    others = [name for name, role in roles.items() if role == "amplitude"]
+    if len(matrices) != 1 or len(phases) != 1 or len(others) != 1:
+        return None
+    matrix, phase, other = (arrays[name] for name in (matrices[0], phases[0], others[0]))
+    counts = matrix if matrix.shape == (other.size, phase.size) else matrix.T
+    if counts.shape != (other.size, phase.size):
+        return None
+    values = np.full((other.size + 1, phase.size + 1), np.nan)
+    values[0, 1:], values[1:, 0], values[1:, 1:] = phase, other, counts
+    return matrices[0], InstrumentTable((), values)
 
 
 def with_fact(
@@ -202,7 +261,7 @@ def with_fact(
     A rate that is given already holds; a remark says so where the file's is another one.
     ``origin`` names the place of the number, e.g. "its header".
     """
-    found = told_fact(name, number)
+    found, number = told_fact(name, number)
     if found == "frequency" and settings.frequency != number:
         said = f"{where}: {number:g} Hz of the mains by {origin}."
         return replace(settings, frequency=number), (said,)
@@ -219,26 +278,37 @@ def with_fact(
     return settings, (said,)
 
 
-def told_fact(name: str, number: float) -> str:
-    """Return what a number is by its name: ``sample_rate``, ``step`` (seconds), ``frequency``, "".
+def told_fact(name: str, number: float) -> tuple[str, float]:
+    """Return what a number is by its name, and the number in Hz or seconds.
+
+    Known are ``sample_rate``, ``step`` (between two values) and ``frequency`` (of the mains); any
+    other is "".
 
     Example:
-        >>> told_fact("Sample Rate", 1e6), told_fact("dt", 1e-6), told_fact("gain", 3.0)
-        ('sample_rate', 'step', '')
+        >>> told_fact("Sample Rate", 1e6), told_fact("dt_us", 4.0), told_fact("gain", 3.0)
+        (('sample_rate', 1000000.0), ('step', 4e-06), ('', 3.0))
     """
-    word = re.sub(r"[^a-z]", "", name.lower())
+    words = words_of(name)
+    # A unit may end the name: 'fs_khz'.
+    if len(words) > 1 and is_unit(words[-1]):
+        found = told_fact(" ".join(words[:-1]), number * scale_of(words[-1]))
+        if found[0] in ("sample_rate", "step"):
+            return found
+    word = "".join(words)
     if word in _RATE_NAMES and number > 0:
-        return "sample_rate"
+        return "sample_rate", number
     if word in _STEP_NAMES and 0 < number < 1:
-        return "step"
+        return "step", number
     most = _LOW_MAINS if word == "mains" else _MAINS[1]
     named = word in _MAINS_NAMES or word == "mains"
-    return "frequency" if named and _MAINS[0] <= number <= most else ""
+    return "frequency" if named and _MAINS[0] <= number <= most else "", number
 
 
 def _by_names(arrays: Mapping[str, NDArray[Any]]) -> InstrumentTable | None:
     """Return arrays of one length, which are called as columns of a table are."""
     roles = {name: role_of(name.rsplit(".", 1)[-1]) for name in arrays}
+    if any(array.ndim == 2 for array in arrays.values()):
+        return None  # of which the others may be the axes
     flat = {n: a for n, a in arrays.items() if a.ndim == 1 and roles[n]}
     held = [roles[name] for name in flat]
     if len({a.size for a in flat.values()}) != 1 or "amplitude" not in held:
@@ -247,90 +317,3 @@ def _by_names(arrays: Mapping[str, NDArray[Any]]) -> InstrumentTable | None:
         return None
     names = tuple(name.rsplit(".", 1)[-1] for name in flat)
     return InstrumentTable(names, np.stack([a.astype(np.float64) for a in flat.values()], axis=1))
-
-
-def raw_numbers(content: bytes, settings: RecorderSettings, where: str) -> NDArray[np.float64]:
-    """Return bare numbers ``(1, T)``.
-
-    Raises:
-        DataError: no type is given, it does not fit, or the bytes make sense the other way round.
-    """
-    if not settings.raw_type:
-        raise DataError(
-            f"{where} holds bare numbers; say of which type, e.g. raw_type=int16 "
-            f"({', '.join(RAW_TYPES)}), and header_bytes=... if something stands before them.",
-            see="columns",
-        )
-    dtype = np.dtype(RAW_TYPES[settings.raw_type])
-    body = content[settings.header_bytes :]
-    if not body or len(body) % dtype.itemsize:
-        raise DataError(
-            f"{where} has {len(body)} bytes of numbers, which is no multiple of {dtype.itemsize} "
-            f"({settings.raw_type}); check raw_type and header_bytes."
-        )
-    head = body[:_TEXT_HEAD]
-    if len(head) == _TEXT_HEAD and dtype.itemsize > 1 and all(32 <= b < 127 for b in head):
-        raise DataError(
-            f"{where} begins with the text '{head[:16].decode()}...', which is no number: say how "
-            "many bytes stand before the numbers, header_bytes=..."
-        )
-    values = np.frombuffer(body, dtype)
-    other = _likelier_type(values, settings.raw_type)
-    if other:
-        raise DataError(
-            f"{where} makes no signal of {settings.raw_type}, and one of {other}: give "
-            f"raw_type={other}. If it is {settings.raw_type}, save it as .npy."
-        )
-    if not np.isfinite(values).all():
-        raise DataError(
-            f"{where} holds no finite numbers as {settings.raw_type}; check raw_type "
-            f"({', '.join(RAW_TYPES)}) and header_bytes.",
-            see="columns",
-        )
-    return values.astype(np.float64)[None]
-
-
-def _likelier_type(values: NDArray[Any], given: str) -> str:
-    """Return the type of which the bytes make a signal, where they plainly make none of a given."""
-    size = values.dtype.itemsize
-    if size == 1 or values.size < _LEAST:
-        return ""
-    swapped = f"{given[:-2]}" if given.endswith("be") else f"{given}be"
-    turned = values.view(values.dtype.newbyteorder())
-    if values.dtype.kind == "f":
-        if _decades(values) > _DECADES > 2 * _decades(turned):
-            return swapped if swapped in RAW_TYPES else ""
-        whole = values.view(f"{values.dtype.byteorder}i{size}").astype(np.float64)
-        # Whole numbers read as fractions lie next to 0.
-        some = values[values != 0]  # lists of pulses are mostly 0
-        tiny = float(np.mean(np.abs(some) < 1e-30)) if some.size else 0.0
-        return "int32" if size == 4 and tiny > 0.9 and np.ptp(whole) > 0 else ""
-    # Converters of 8 bits write theirs into the upper byte of 16: those lie around 0, and their
-    # bytes the other way round would not.
-    upper = size == 2 and not (values % 256).any() and np.median(np.abs(values / 256)) < _LOW_BYTE
-    if not upper and _spread(values) > _WIDER * max(_spread(turned), 1.0) and swapped in RAW_TYPES:
-        return swapped
-    if size == 4:
-        for name in ("float32", "float32be"):
-            as_float = values.view(RAW_TYPES[name])
-            sane = np.isfinite(as_float).all() and _decades(as_float) < 12
-            if sane and float(np.mean(np.abs(values.astype(np.float64)) > 2**24)) > 0.9:
-                return name
-    return ""
-
-
-def _spread(values: NDArray[Any]) -> float:
-    numbers = values.astype(np.float64)
-    return float(np.median(np.abs(numbers - np.median(numbers))))
-
-
-def _decades(values: NDArray[Any]) -> float:
-    """Return the decades between the largest value and the smallest of most; infinity of NaN."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        size = np.abs(values.astype(np.float64))
-    if not np.isfinite(size).all():
-        return float("inf")
-    some = size[size > 0]
-    if not some.size:
-        return 0.0
-    return float(np.log10(some.max()) - np.log10(np.quantile(some, 0.05)))

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.diagnosis.preparation.table_times import clock_seconds
+from chiasm.diagnosis.recorders.clock_times import clock_seconds
+from chiasm.diagnosis.recorders.text_tables import (
+    NUMBER,
+    is_numeric,
+    plain_table,
+    splitter,
+    text_of,
+    uncommented,
+    value_of,
+)
 from chiasm.errors import DataError
 
-_PLAIN = b"0123456789+-.eE,\t\r\n "
 _MOST_HEADERS = 100  # lines
-_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?|[+-]?(nan|inf)", re.IGNORECASE)
-_COMMENTS = ("#", "%", "//", '"#')
 # A row of units below the names of columns.
 _UNIT = re.compile(
     r"[\[(]?\s*(in\s+)?(p|n|u|µ|μ|m|k)?(s|sec|seconds?|v|volts?|a|amperes?|c|hz|deg|degrees?|°|rad|%|"
@@ -27,7 +31,7 @@ _UNIT = re.compile(
 )
 # A line such as 'Sampling rate [kHz]: 20' or 'Sample Interval;0.4;us': name, unit, number, unit.
 _FACT = re.compile(
-    r"\s*[\"']?([^:=;,\t\"'\[(]+?)[\"']?\s*(?:[\[(]([^\])]*)[\])]\s*)?[:=;,\t]\s*[\"']?"
+    r"\s*[\"']?([^:=;,\t\"'\[(]+?)[\"']?\s*(?:[\[(]([^\])]*)[\])]\s*)?[:=;,\t][:=;,\t\s]*[\"']?"
     r"([+-]?(?:\d{1,3}(?:,\d{3}){2,}(?!\d)|\d+(?:[.,]\d+)?)(?:[eE][+-]?\d+)?)"
     r"[\"';,\t\s\[(]*([A-Za-zµμ/]*)"
 )
@@ -38,7 +42,6 @@ _OF_RATE = re.compile(r"(k|m|g)?(?:s/s|sa(?:/s)?|sps|samples?/s(?:ec)?|hz|hertz)
 _OF_TIME = re.compile(r"(p|n|u|µ|μ|m)?(?:s|sec|seconds?)", re.IGNORECASE)
 _PREFIXES_OF_RATE = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 _PREFIXES_OF_TIME = {"": 1.0, "p": 1e-12, "n": 1e-9, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "m": 1e-3}
-_LEAST_AXIS = 16  # rows and columns of a matrix with axes
 _FEW_ROWS, _TEXT_SHARE = 5, 0.9
 
 
@@ -61,16 +64,6 @@ class InstrumentTable:
     texts: tuple[int, ...] = ()
 
 
-def text_of(content: bytes) -> str:
-    """Decode a text file: UTF-8, UTF-16 with a mark, else Latin-1."""
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return content.decode("utf-16", errors="replace")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
-
-
 def read_instrument_table(content: bytes, where: str) -> InstrumentTable:
     """Read a table of numbers with its header.
 
@@ -80,54 +73,75 @@ def read_instrument_table(content: bytes, where: str) -> InstrumentTable:
     Raises:
         DataError: there are no numbers, or rows of unequal length; it names file and row.
     """
-    fast = _plain(content)
+    fast = plain_table(content)
     if fast is not None:
         return InstrumentTable((), fast)
-    lines = [line.rstrip("\r") for line in text_of(content).split("\n")]
+    lines = text_of(content).split("\n")
     numbered = [(n, line.strip()) for n, line in enumerate(lines, start=1) if line.strip()]
-    numbered = [(n, _uncommented(line)) for n, line in numbered]
-    split = _splitter([line for _, line in numbered[:200]])
+    numbered = [(n, uncommented(line)) for n, line in numbered]
+    split = splitter([line for _, line in numbered[:200]])
     cells = [split(line) for _, line in numbered]
     first, texts = _first_row(cells)
     if first is None:
         raise DataError(
             f"{where} holds no numbers in its first {min(len(numbered), _MOST_HEADERS)} lines; a "
             "table of numbers was expected, with header lines before them at most: take out "
-            "columns and lines of texts."
+            "columns and lines of texts and units behind numbers; hexadecimal ones are not read."
         )
     rows = cells[first:]
     width = Counter(map(len, rows)).most_common(1)[0][0]
+    if first and width == 2 * len(cells[first - 1]) and _are_halves(rows):
+        if width > 2:
+            raise DataError(
+                f"{where} has {width} cells in a row for {width // 2} names: decimal commas "
+                "between commas cannot be told from these. Save it with semicolons between the "
+                "cells, or with decimal points."
+            )
+        rows, width = [[".".join(row)] for row in rows], 1
     for (number, _), row in zip(numbered[first:], rows, strict=True):
         if len(row) != width:
-            raise DataError(f"{where}, row {number} has {len(row)} cells; {width} were expected.")
+            raise DataError(
+                f"{where}, row {number} has {len(row)} cells; {width} were expected. Take out "
+                "lines that are no rows of the table, such as sums below it, and commas that "
+                "divide thousands."
+            )
     try:
         values = np.array(
-            [[_value(c, k in texts) for k, c in enumerate(row)] for row in rows], np.float64
+            [[value_of(c, text=k in texts) for k, c in enumerate(row)] for row in rows], np.float64
         )
     except ValueError:
         number, column, cell = next(
             (n, column, cell)
             for (n, _), row in zip(numbered[first:], rows, strict=True)
             for column, cell in enumerate(row, start=1)
-            if cell and column - 1 not in texts and not _NUMBER.fullmatch(cell)
+            if cell and column - 1 not in texts and not NUMBER.fullmatch(cell)
         )
         raise DataError(
             f"{where}, row {number}, column {column} holds '{cell[:20]}'; a number was expected. "
             "If it marks a value beyond the recorder's range, record with a wider range or put the "
-            "largest value there; take out other rows that hold no numbers."
+            "largest value there; take out other rows that hold no numbers, units behind numbers, "
+            "and marks that divide thousands."
         ) from None
     header = [line for _, line in numbered[:first]]
     facts = _facts(header, cells[:first])
     lead = _empty_lead(values)
     if lead and not texts:  # facts of the recorder stand beside the first numbers
-        beside = [c for c in cells[:first] if len(c) == width and _numeric(c[lead:])]
-        early = [[_value(cell) for cell in c[lead:]] for c in beside]
+        beside = [c for c in cells[:first] if len(c) == width and is_numeric(c[lead:])]
+        early = [[value_of(cell) for cell in c[lead:]] for c in beside]
         values = np.concatenate(
             [np.array(early).reshape(len(early), width - lead), values[:, lead:]]
         )
         return InstrumentTable((), values, tuple(header), facts)
     names = _names(cells[:first], width)
     return _with_clocks(InstrumentTable(names, values, tuple(header), facts, texts), rows)
+
+
+def _are_halves(rows: list[list[str]]) -> bool:
+    """Return whether all cells can be the parts of numbers that decimal commas divide."""
+    return all(
+        len(row) % 2 == 0 and all(cell.isdigit() for cell in row[1::2]) and all(row[::2])
+        for row in rows
+    )
 
 
 def _with_clocks(table: InstrumentTable, rows: list[list[str]]) -> InstrumentTable:
@@ -146,7 +160,7 @@ def _with_clocks(table: InstrumentTable, rows: list[list[str]]) -> InstrumentTab
 def _first_row(cells: list[list[str]]) -> tuple[int | None, tuple[int, ...]]:
     """Return the first row of numbers, and which columns hold texts; None without any."""
     looked = cells[: _MOST_HEADERS + 1]
-    first = next((i for i, row in enumerate(looked) if _numeric(row)), None)
+    first = next((i for i, row in enumerate(looked) if is_numeric(row)), None)
     if first is not None:
         return first, ()
     # A time of day or a name in each row: the other columns are numbers all the same.
@@ -155,14 +169,14 @@ def _first_row(cells: list[list[str]]) -> tuple[int | None, tuple[int, ...]]:
     texts = tuple(
         k
         for k in range(width)
-        if np.mean([bool(row[k]) and not _NUMBER.fullmatch(row[k]) for row in last]) > _TEXT_SHARE
+        if np.mean([bool(row[k]) and not NUMBER.fullmatch(row[k]) for row in last]) > _TEXT_SHARE
     )
     if len(last) < _FEW_ROWS or not 0 < len(texts) < width:
         return None, ()
 
     def whole(row: list[str]) -> bool:
         rest = [c for k, c in enumerate(row) if k not in texts]
-        return len(row) == width and _numeric(rest)
+        return len(row) == width and is_numeric(rest)
 
     return next((i for i, row in enumerate(looked) if whole(row)), None), texts
 
@@ -179,8 +193,11 @@ def _names(header: list[list[str]], width: int) -> tuple[str, ...]:
 
     def fitting(row: list[str]) -> list[str]:
         more = row[width:]
-        fits = len(row) == width or (len(row) > width and all(map(_NUMBER.fullmatch, more)))
-        return [cell.strip(" \"'") for cell in row[:width]] if fits else []
+        fits = len(row) == width or (len(row) > width and all(map(NUMBER.fullmatch, more)))
+        names = [cell.strip(" \"'") for cell in row[:width]] if fits else []
+        # A line of facts, such as a time of day, may be as wide.
+        clock = bool(names) and ":" in names[-1] and not any(c.isalpha() for c in names[-1])
+        return [] if clock else names
 
     last = fitting(header[-1]) if header else []
     above = [cell.strip(" \"'") for cell in header[-2]][:width] if len(header) > 1 else []
@@ -192,17 +209,18 @@ def _names(header: list[list[str]], width: int) -> tuple[str, ...]:
 def _facts(lines: list[str], cells: list[list[str]]) -> tuple[tuple[str, float], ...]:
     """Return numbers of a header with their names: beside them, or above in a row of names."""
     found = []
-    for line in lines:
-        match = _FACT.match(line)
+    inner = [part for line in lines for part in re.split(r"[,;\t]", line)[1:] if "=" in part]
+    for text in [*lines, *inner]:
+        match = _FACT.match(text)
         if match is not None:
-            found.append((match[1], _number_of(match[3]) * _scale_of(match[2] or match[4])))
+            found.append((match[1], _number_of(match[3]) * scale_of(match[2] or match[4])))
     for above, row in pairwise(cells):
         if len(above) == len(row) > 1:
             for name, cell in zip(above, row):
                 named = _NAME_WITH_UNIT.fullmatch(name)
-                if _NUMBER.fullmatch(cell):
-                    scale = _scale_of(named[2]) if named else 1.0
-                    found.append((named[1] if named else name, _value(cell) * scale))
+                if NUMBER.fullmatch(cell):
+                    scale = scale_of(named[2]) if named else 1.0
+                    found.append((named[1] if named else name, value_of(cell) * scale))
     return tuple(found)
 
 
@@ -212,114 +230,19 @@ def _number_of(digits: str) -> float:
     return float(digits.replace(",", "" if grouped else "."))
 
 
-def _scale_of(unit: str) -> float:
+def is_unit(word: str) -> bool:
+    """Return whether a word is a unit of a rate or a time."""
+    return bool(_OF_RATE.fullmatch(word) or _OF_TIME.fullmatch(word))
+
+
+def scale_of(unit: str) -> float:
     """Return Hz or seconds of a unit of a rate or a time; 1 of any other.
 
     Example:
-        >>> _scale_of("MS/s"), _scale_of("us"), _scale_of("V")
+        >>> scale_of("MS/s"), scale_of("us"), scale_of("V")
         (1000000.0, 1e-06, 1.0)
     """
     if rate := _OF_RATE.fullmatch(unit.strip()):
         return _PREFIXES_OF_RATE[(rate[1] or "").lower()]
     time = _OF_TIME.fullmatch(unit.strip())
     return _PREFIXES_OF_TIME[(time[1] or "").lower()] if time else 1.0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CountMatrix:
-    """The counts of a matrix without its axes.
-
-    Attributes:
-        values: ``(R, C)``.
-        by_amplitude: whether an axis of amplitudes told their order: the largest is the first row,
-            and columns are phases.
-    """
-
-    values: NDArray[np.float64]
-    by_amplitude: bool
-
-
-def without_axes(table: InstrumentTable) -> CountMatrix | None:
-    """Return the counts of a matrix without its axes.
-
-    The first row, or the line of names, and the first column are axes if they have equal steps.
-    None where there is no axis along the phases, or something else than counts inside.
-    """
-    values = table.values
-    if min(values.shape) < _LEAST_AXIS:
-        return None
-    named = [cell for cell in table.names[1:] if _NUMBER.fullmatch(cell)]
-    if table.names and len(named) == len(table.names) - 1:
-        phases, rows = np.array([_value(cell) for cell in named]), values
-    else:
-        phases, rows = values[0, 1:], values[1:]
-    if not _is_axis(phases):
-        return None
-    amplitudes = rows[:, 0]
-    inner, told = rows, _is_axis(amplitudes)
-    if told and _goes_around(amplitudes) and not _goes_around(phases):
-        inner = rows[:, 1:].T  # each row is a phase
-        inner = inner if phases[0] > phases[-1] else inner[::-1]
-    elif told:
-        inner = rows[:, 1:] if amplitudes[0] > amplitudes[-1] else rows[::-1, 1:]
-    counts = (inner >= 0).all() and (inner == np.rint(inner)).all()
-    return CountMatrix(inner, told) if counts else None
-
-
-def _is_axis(values: NDArray[np.float64]) -> bool:
-    steps = np.diff(values)
-    return bool(steps[0] != 0 and np.ptp(steps) <= 0.02 * abs(float(steps.mean())))
-
-
-def _goes_around(axis: NDArray[np.float64]) -> bool:
-    """Return whether an axis is one of phases: equal steps around a cycle of 360 degrees."""
-    around = abs(float(axis[-1] - axis[0]))
-    return min(abs(around - 360), abs(around * len(axis) / (len(axis) - 1) - 360)) < 0.02 * 360
-
-
-def _plain(content: bytes) -> NDArray[np.float64] | None:
-    """Return a table of bare numbers, divided by commas or blanks; None of any other."""
-    content = content.removeprefix(b"\xef\xbb\xbf")
-    if content.translate(None, _PLAIN):
-        return None
-    separator = "," if b"," in content else None
-    try:
-        return np.loadtxt(BytesIO(content), np.float64, comments=None, delimiter=separator, ndmin=2)
-    except ValueError:  # an empty cell, rows of unequal length
-        return None
-
-
-def _uncommented(line: str) -> str:
-    for mark in _COMMENTS:
-        if line.startswith(mark):
-            return line[len(mark) :].strip()
-    return line
-
-
-def _splitter(lines: list[str]) -> Callable[[str], list[str]]:
-    """Return what divides a line into cells."""
-    share = {mark: np.mean([mark in line for line in lines]) for mark in ";\t,"}
-    if share[";"] > 0.5:
-        separator: str | None = ";"
-    elif share["\t"] > 0.5:
-        separator = "\t"
-    elif share[","] > 0.5:
-        separator = ","
-    else:
-        separator = None
-
-    def split(line: str) -> list[str]:
-        cells = [cell.strip() for cell in line.split(separator)]
-        while len(cells) > 1 and not cells[-1]:  # a separator at the end of the line
-            cells.pop()
-        return cells
-
-    return split
-
-
-def _numeric(cells: list[str]) -> bool:
-    return any(cells) and all(not cell or _NUMBER.fullmatch(cell) for cell in cells)
-
-
-def _value(cell: str, text: bool = False) -> float:
-    return float(cell.replace(",", ".")) if cell and not text else float("nan")

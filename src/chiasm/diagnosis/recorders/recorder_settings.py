@@ -7,7 +7,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from chiasm.diagnosis.readers.recorded import CHARGE_UNITS, RecorderSettings
+from chiasm.diagnosis.recorders.column_names import CHARGE_UNITS
+from chiasm.diagnosis.recorders.recorded import RecorderSettings
 from chiasm.errors import DataError
 
 SETTINGS_FILE = "recorder.yaml"
@@ -85,6 +86,7 @@ _PARSED = {
     "sample_rate": _above_0,
     "samples_per_cycle": lambda value: round(_above_0(value)),
     "header_bytes": lambda value: max(0, int(value)),
+    "raw_channels": lambda value: max(1, int(value)),
     "columns": _columns,
     "charge": _picocoulombs,
     "voltage_kv": _above_0,

@@ -1,0 +1,1 @@
+"""What a file of any recorder holds: tables, arrays, matrices of counts, instruments' own files."""
