@@ -17,7 +17,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import chiasm
-from chiasm.cli import doctor, tables
+from chiasm.cli import doctor, main, options, tables
 from chiasm.cli.main import EXIT_STATUSES, app
 from chiasm.cli.options import complete_model, talks
 from chiasm.cli.predict import NOT_ALL_JUDGED
@@ -76,6 +76,35 @@ def test_every_exit_status_is_documented():
     assert {0, 1, 2, NOT_ALL_JUDGED, ALARM, 130} == set(EXIT_STATUSES)
 
 
+def test_every_option_that_a_sentence_names_is_there():
+    def options_of(command) -> set[str]:
+        own = {name for given in command.params for name in given.opts + given.secondary_opts}
+        return own.union(*map(options_of, getattr(command, "commands", {}).values()))
+
+    others = {"--short", "--head", *options.RENAMED}  # of git and ray, and earlier names
+    known = options_of(typer.main.get_command(app)) | others
+    for path in sorted(Path(chiasm.__file__).parent.rglob("*.py")):
+        named = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", path.read_text()))
+        assert named <= known, path
+
+
+def test_ctrl_c_ends_with_130_and_says_that_the_command_goes_on(monkeypatch, capsys):
+    def interrupted(code: int) -> None:
+        raise KeyError(code)
+
+    def stopped() -> None:
+        raise KeyboardInterrupt
+
+    small = typer.Typer(pretty_exceptions_enable=False)
+    small.command()(stopped)
+    monkeypatch.setattr(main, "app", small)
+    monkeypatch.setattr(main.os, "_exit", interrupted)
+    monkeypatch.setattr(sys, "argv", ["chiasm"])
+    with pytest.raises(KeyError, match="130"):
+        main.main()
+    assert "the same command resumes from there" in capsys.readouterr().err
+
+
 def talking(monkeypatch) -> typer.Typer:
     """A command that says a line, shows progress and prints a result, or raises."""
     monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
@@ -106,6 +135,14 @@ def test_a_quiet_command_prints_its_result_and_a_verbose_one_times(monkeypatch):
     verbose = ask(small, ["--verbose"]).stdout
     assert re.match(r"\[\d+\.\d s\] for people\nWorking: 1 of 2", verbose)
     assert progress.volume() == "normal"
+
+
+def test_a_terminal_alone_is_told_that_a_command_loads(monkeypatch):
+    small, ask = talking(monkeypatch), CliRunner().invoke
+    assert "Loading" not in ask(small).output
+    monkeypatch.setattr(options, "at_terminal", lambda: True)
+    assert ask(small).stderr == "Loading ...\n" and "Loading" not in ask(small).stdout
+    assert ask(small, ["-q"]).output == "result 1\n"
 
 
 def test_a_verbose_command_shows_where_an_error_arose(monkeypatch):

@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 import chiasm
 from chiasm.api import make_config, predict, wing
 from chiasm.cli.main import app
-from chiasm.diagnosis.evaluate import evaluate
+from chiasm.diagnosis.evaluate import _files, evaluate
 from chiasm.diagnosis.predictor import DiagnosisPredictor
+from chiasm.diagnosis.readers.source import RecordingRef
 from chiasm.errors import ConfigurationError, DataError, SplitError
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -179,3 +180,12 @@ def test_no_success_is_reported_where_nothing_was_diagnosed(trained, tmp_path: P
     assert "a.png" in (tmp_path / "said/diagnoses.csv").read_text()
     with pytest.raises(ConfigurationError, match="lamp are for models of the other kind"):
         predict(run, tmp_path / "bad", out=tmp_path / "said", lamp=1)
+
+
+def test_the_file_of_a_series_is_not_called_a_picture():
+    names = {name: set(_files(recording_of(name))) for name in ("a.txt", "a.png")}
+    assert names == {"a.txt": {"series"}, "a.png": {"image", "series"}}
+
+
+def recording_of(source: str) -> RecordingRef:
+    return RecordingRef(source, {}, 50.0, 128)

@@ -7,13 +7,15 @@ import errno
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from chiasm.detection.products.models import Product, write_products
 from chiasm.errors import ArtifactError, ConfigurationError, DeviceLostError
 from chiasm.line.judging import Judge
+from chiasm.line.pairing import Needs
 from chiasm.line.watch import Watch, locked
 from chiasm.samples import Verdict
 from line_watch import Bench, Brightness, write_part
@@ -471,3 +473,16 @@ def test_a_table_without_products_is_continued_in_its_columns(bench: Bench):
         found = list(csv.DictReader(stream))
     assert [row["source"] for row in found] == ["1", "2"]
     assert all("product" not in row and len(row["id"]) == 32 and row["stamp"] for row in found)
+
+
+def test_a_recorders_file_beside_pictures_is_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    needs = Needs.of("classifier", ("image",))
+    judge = cast(Judge, SimpleNamespace(needs=needs, refresh=lambda: None))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.xml").write_text("<times>1 2</times>")
+    watch = Watch(tmp_path / "in", tmp_path / "out", judge)
+    assert watch.look() == watch.look() == 0
+    said = capsys.readouterr()
+    assert (said.out + said.err).count("judged by 'chiasm predict'") == 1

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from chiasm.training.progress import LOG_SECONDS, Progress, duration
+from chiasm.training.progress import LOG_SECONDS, Progress, duration, working
 
 
 class Clock:
@@ -46,9 +46,31 @@ def test_a_short_stage_says_nothing_in_a_log():
 def test_a_terminal_has_one_line_that_is_rewritten_and_removed():
     terminal = Terminal()
     lines = run(terminal, seconds=0.125)
-    assert len(lines) == 50
+    assert lines[0] == "Making: 0 of 100 parts"  # what is done is told before its first unit is
+    assert len(lines) == 1 + 50
     assert "\n" not in terminal.getvalue()
     assert terminal.getvalue().endswith("\r\x1b[2K")
+
+
+def test_every_row_of_a_line_wider_than_the_terminal_is_erased():
+    terminal, clock = Terminal(), Clock()
+    with Progress("Train", 9, unit="steps", stream=terminal, clock=clock) as progress:
+        clock.seconds = 1.0
+        progress.update(note="x" * 100)  # in all two rows of 80 columns
+        assert "\x1b[1A" not in terminal.getvalue()
+        clock.seconds = 2.0
+        progress.update(note="x")
+        assert terminal.getvalue().count("\r\x1b[2K\x1b[1A\x1b[2KTrain: 2") == 1
+    assert terminal.getvalue().endswith("\r\x1b[2K") and terminal.getvalue().count("\x1b[1A") == 1
+
+
+def test_work_without_units_is_named_on_a_terminal_alone(monkeypatch):
+    for stream, shown in ((Terminal(), "\r\x1b[2KWriting ...\r\x1b[2K"), (io.StringIO(), "")):
+        monkeypatch.setattr("sys.stderr", stream)
+        monkeypatch.setattr("sys.stdout", stream)
+        with working("Writing"):
+            pass
+        assert stream.getvalue() == shown
 
 
 def test_units_of_an_earlier_run_take_no_part_in_the_rate():

@@ -35,7 +35,7 @@ const TIFFS = ["tif", "tiff"];
 const CLOUDS = ["ply", "pcd", "npz", "csv", "txt", "tsv", "xyz"];
 const SHAPES = [...CLOUDS, ...["exr", "pgm", "pfm"]];
 const SERIES = [
-  ...["csv", "txt", "tsv", "asc", "dat", "npy", "npz", "mat", "xml"],
+  ...["csv", "txt", "tsv", "asc", "dat", "lvm", "prn", "npy", "npz", "mat", "xml", "wav", "h5", "hdf5"],
   ...["bin", "raw", "i16", "f32"],
 ];
 const FACTS = ["json", "yaml", "yml", "ini"];

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from chiasm.errors import ConfigurationError, renamed
-from chiasm.training.progress import at_volume
+from chiasm.training.progress import at_volume, volume
 
 RENAMED = {"--light": "--lamp"}
 _REGISTERS = ("register(", "token_baseline(")  # decorators of builders
@@ -208,6 +209,8 @@ def talks(command: Callable[..., Any]) -> Callable[..., Any]:
         if quiet and verbose:
             raise ConfigurationError("--quiet and --verbose exclude each other; give one of them.")
         with at_volume("quiet" if quiet else "verbose" if verbose else "normal"):
+            if at_terminal() and volume() != "quiet":
+                typer.echo("Loading ...", err=True)  # PyTorch alone takes seconds
             try:
                 return command(*args, **options)
             except Exception as error:
@@ -224,6 +227,11 @@ def talks(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     run.__annotations__ = {**inspect.get_annotations(command, eval_str=True), **added}
     return reflowed(run)
+
+
+def at_terminal() -> bool:
+    """Return whether somebody reads what this process says while it runs."""
+    return sys.stderr.isatty()
 
 
 def reflowed(command: Callable[..., Any]) -> Callable[..., Any]:

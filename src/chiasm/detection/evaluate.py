@@ -28,7 +28,7 @@ from chiasm.fusion.genotype import Genotype
 from chiasm.runs.console import MAX_LISTED, failure_reason, report_failures, say
 from chiasm.runs.left_out import check_left_out, left_out_note
 from chiasm.samples import Problem, RGBDSample, Verdict
-from chiasm.training.progress import Progress
+from chiasm.training.progress import Progress, working
 
 _WARNING = "Warning:"  # begins the sentence of an acquisition that doubts it
 
@@ -148,7 +148,8 @@ def evaluate(
         **({} if predictor.parameters is None else {"parameters": predictor.parameters}),
     }
     rotations = cost.get("rotations", cost.get("angles", 1))  # "angles" in runs of version 0.1
-    metrics = evaluate_scores(scored, cost=cost)
+    with working("Computing figures and intervals"):
+        metrics = evaluate_scores(scored, cost=cost)
     coverage = _coverage_sentences(predictor.acquisition, coverage_of(shares))
     svg = folder / "genotype.svg"
     page = write_report(

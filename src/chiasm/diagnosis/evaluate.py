@@ -29,6 +29,7 @@ from chiasm.diagnosis.scoring import EvaluatedModel, score_corrupted, score_reco
 from chiasm.diagnosis.simulator.simulator import is_simulated
 from chiasm.diagnosis.unseen import EvaluationSplit, evaluation_split
 from chiasm.errors import ConfigurationError
+from chiasm.files.images import RGB_SUFFIXES
 from chiasm.runs.console import MAX_LISTED, say
 from chiasm.runs.left_out import check_left_out, left_out_note
 from chiasm.training.progress import counted
@@ -225,5 +226,7 @@ def _trivial(
 
 def _files(ref: RecordingRef) -> dict[str, Path]:
     """Return the files that the recording was read from; they may be gone."""
-    image = Path(ref.source)
-    return dict(ref.files) or {"image": image, "series": image.with_suffix(".csv")}
+    source = Path(ref.source)
+    if ref.files or source.suffix.lower() not in RGB_SUFFIXES:
+        return dict(ref.files) or {"series": source}
+    return {"image": source, "series": source.with_suffix(".csv")}

@@ -20,7 +20,7 @@ from chiasm.diagnosis.readers.source import RecordingSource, problem_message
 from chiasm.diagnosis.report.trend_page import write_trend_page
 from chiasm.errors import ChiasmError, DataError
 from chiasm.runs.console import MAX_LISTED, say
-from chiasm.training.progress import Progress
+from chiasm.training.progress import Progress, counted
 
 _COLUMNS = (
     *("asset", "time", "source", "kind", "confidence", "severity", "unit"),
@@ -107,7 +107,10 @@ def trend(
     if per_day:
         observations = {name: by_day(many) for name, many in observations.items()}
         notes.append("One value a day: the median of its recordings, and their commonest class.")
-    trends = [trend_of(name, many, rule) for name, many in observations.items()]
+    trends = [
+        trend_of(name, many, rule)
+        for name, many in counted("Comparing", observations.items(), unit="assets")
+    ]
     report = TrendReport((), rule, tuple(notes), since)
     ordered = sorted(trends, key=lambda one: (not report.counts(one), one.asset))
     report = replace(report, assets=tuple(ordered))

@@ -6,16 +6,21 @@ How much is said to people is one setting of the process, the ``volume``.
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import Literal, Self, TextIO, TypeVar
 
+from rich.cells import cell_len
+
 LOG_SECONDS = 10.0  # between two lines of a log
 VERBOSE_SECONDS = 2.0  # the same, where more is to be said
 TERMINAL_SECONDS = 0.2  # between two states of the line on a terminal
 ERASE = "\r\x1b[2K"
+ERASE_ABOVE = "\x1b[1A\x1b[2K"
+USUAL_COLUMNS = 80  # of a terminal that does not say how wide it is
 
 Item = TypeVar("Item")
 Volume = Literal["quiet", "normal", "verbose"]
@@ -41,9 +46,9 @@ def at_volume(wanted: Volume) -> Iterator[None]:
 class Progress:
     """A line that says how far a stage has come.
 
-    On a terminal one line is rewritten and removed at the end. Elsewhere a line is printed at most
-    every ten seconds (verbose: every two), and none for a stage that takes less. Quiet prints
-    nothing.
+    On a terminal the line is there from the beginning, is rewritten, and is removed at the end; one
+    wider than the terminal takes several rows. Elsewhere a line is printed at most every ten
+    seconds (verbose: every two), and none for a stage that takes less. Quiet prints nothing.
 
     Args:
         stage: what is done, as the line's first words.
@@ -80,6 +85,9 @@ class Progress:
         self._stream = stream
         self._clock = clock
         self._started = self._shown = clock()
+        self._rows = 1  # of the terminal that the line takes
+        if (output := self._output()).isatty():
+            self._write(output, self.text(self._started))
 
     def __enter__(self) -> Self:
         return self
@@ -120,6 +128,8 @@ class Progress:
         Args:
             now: seconds of the clock.
         """
+        if not (self.total or self.count):
+            return f"{self.stage} ..."
         words = [self._counted]
         if rate := self._rate(now):
             words.append(f"{rate:.3g} {self.unit}/s")
@@ -164,8 +174,31 @@ class Progress:
     def _write(self, stream: TextIO, text: str) -> None:
         if _volume == "quiet":
             return
-        stream.write(f"{ERASE}{text}" if stream.isatty() else f"{text}\n")
+        if stream.isatty():
+            stream.write(f"{ERASE}{(self._rows - 1) * ERASE_ABOVE}{text}")
+            self._rows = max(1, math.ceil(cell_len(text) / _columns(stream)))
+        else:
+            stream.write(f"{text}\n")
         stream.flush()
+
+
+@contextmanager
+def working(stage: str) -> Iterator[None]:
+    """Show on a terminal what is done while it is done; a log gets no line.
+
+    Args:
+        stage: work of seconds that has no units to count, e.g. ``"Writing the report"``.
+    """
+    with Progress(stage, 0):
+        yield
+
+
+def _columns(stream: TextIO) -> int:
+    """Return the width of a terminal."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or USUAL_COLUMNS
+    except (OSError, ValueError):  # no device behind it, as in a notebook
+        return USUAL_COLUMNS
 
 
 def counted(

@@ -39,6 +39,9 @@ SAMPLED = read(rows("time [s],signal", CLOCK, SIGNAL)).series
         (["2024-02-29T23:59:59Z", "2024-03-01T00:00:01Z"], [0.0, 2.0]),
         (["31.12.2024 23:59:59.5", "01.01.2025 00:00:00.5"], [0.0, 1.0]),
         (["23:59:59", "00:00:01"], [0.0, 2.0]),
+        (["05/01/2024 11:59:59.5 AM", "05/01/2024 12:00:00.5 PM"], [0.0, 1.0]),
+        (["2024-05-01T10:00:00.5+02:00", "2024-05-01T10:00:01+02:00"], [0.0, 0.5]),
+        (["10:00:00:250", "10:00:00:500"], [0.0, 0.25]),
         (["10:00:00", "noon"], None),
         (["32.13.2024 10:00:00"], None),
         ([], None),
@@ -144,6 +147,11 @@ def test_hdf5_and_the_facts_among_its_attributes():
     recorded = read(stream.getvalue(), "a.h5")
     assert recorded.frequency == 50.0 and recorded.series.shape == (2, 2000)
     assert any("20000 values a second" in remark for remark in recorded.remarks)
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:  # a small file of much nothing
+        file.create_dataset("scan", (2, 10**9), "f8", chunks=(1, 10**6), compression="gzip")
+    with pytest.raises(DataError, match="unpacks to more than"):
+        read(stream.getvalue(), "a.h5")
 
 
 @pytest.mark.parametrize("name", ["a.trc", "a.cfg", "a.tdms", "a.xlsx", "a.csv.gz"])

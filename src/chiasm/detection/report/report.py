@@ -27,10 +27,12 @@ from chiasm.fusion.genotype import Genotype
 from chiasm.reporting.cost import cost_rows
 from chiasm.reporting.trade_off_section import trade_off_section
 from chiasm.runs.evolution_round import PARETO
+from chiasm.training.progress import working
 
 JPEG_QUALITY = 88
 
 
+@working("Writing the report")
 def write_report(
     folder: Path,
     *,

@@ -171,7 +171,7 @@ def _time_notes(ordered: Sequence[Observation]) -> Iterator[str]:
         yield (
             f"The recordings come in bursts: half of the steps are below {_span(middle)}, and the "
             f"longest is {_span(longest)}. Recordings of a burst resemble each other, so that "
-            "alarms are more frequent than promised; --per day takes one value a day."
+            "alarms are more frequent than promised; --per-day takes one value a day."
         )
     elif len(gaps):
         widest = int(gaps[np.argmax(steps[gaps])])

@@ -21,6 +21,7 @@ from chiasm.diagnosis.recorders.recorded import RecorderSettings
 from chiasm.errors import DataError
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
+_MOST_BYTES = 1_000_000_000  # of an array that is unpacked
 _LEAST = 16  # values of an array that is no list of settings
 _RATE_NAMES = frozenset(
     {"fs", "fsamp", "fsample", "sr", "samplerate", "samplingrate", "samplefrequency"}
@@ -150,6 +151,11 @@ def _of_hdf5(stream: BytesIO, where: str, *, matlab: bool) -> dict[str, Any]:
     def keep(name: str, one: Any) -> None:
         place = name.replace("/", ".")
         if isinstance(one, h5py.Dataset) and not name.startswith("#refs#"):
+            if one.size * one.dtype.itemsize > _MOST_BYTES:  # packed, it may be a small file
+                raise DataError(
+                    f"{where} unpacks to more than {_MOST_BYTES:,} bytes in '{name}'; save one "
+                    "recording in a file."
+                )
             found[place] = np.asarray(one).T if matlab else np.asarray(one)
         if not matlab:
             found.update({f"{place}.{fact}": np.asarray(x) for fact, x in one.attrs.items()})

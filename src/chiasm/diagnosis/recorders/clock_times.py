@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 # 2024-05-01T10:00:00.25, 01.05.2024 10:00:00,25 or 10:00:00.25.
 _CLOCK = re.compile(
     r"(?:(?P<first>\d{1,4})[-./](?P<second>\d{1,2})[-./](?P<third>\d{1,4})[T ]+)?"
-    r"(?P<hour>\d{1,2}):(?P<minute>\d{2}):(?P<seconds>\d{2}(?:[.,]\d+)?)(?:\s?(?:Z|UTC|GMT))?"
+    r"(?P<hour>\d{1,2}):(?P<minute>\d{2}):(?P<seconds>\d{2}(?:[.,:]\d+)?)"
+    r"(?:\s?(?P<half>[AaPp])\.?[Mm]\.?)?(?:\s?(?:Z|UTC|GMT|[+-]\d{2}:?\d{2}))?"
 )
 _DAY_S = 86_400.0
 
@@ -36,8 +37,11 @@ def clock_seconds(cells: Sequence[str]) -> NDArray[np.float64] | None:
         if match is None or day is None:
             return None
         days[row] = day
-        clock = 3600 * int(match["hour"]) + 60 * int(match["minute"])
-        seconds[row] = clock + float(match["seconds"].replace(",", "."))
+        hour = int(match["hour"])
+        if match["half"]:  # 12 is the first hour of each half
+            hour = hour % 12 + 12 * (match["half"] in "pP")
+        clock = 3600 * hour + 60 * int(match["minute"])
+        seconds[row] = clock + float(re.sub("[,:]", ".", match["seconds"]))
     if not days.any():
         days[1:] = np.cumsum(np.diff(seconds) < -_DAY_S / 2)
     return (days - days[0]) * _DAY_S + seconds

@@ -39,11 +39,13 @@ from chiasm.metrics.open_set import (
 )
 from chiasm.metrics.ranking import auroc
 from chiasm.reporting.figure import Figure, figure
+from chiasm.training.progress import working
 
 RANDOM = "random"
 ABSENT = {"image": "picture absent", "series": "series absent"}
 
 
+@working("Computing figures and intervals")
 def evaluate_recordings(
     scored: ScoredRecordings,
     *,

@@ -39,8 +39,10 @@ from chiasm.fusion.genotype import Genotype
 from chiasm.reporting.trade_off_section import trade_off_section
 from chiasm.runs.evolution_round import PARETO
 from chiasm.runs.model_folder import GENOTYPE
+from chiasm.training.progress import working
 
 
+@working("Writing the report")
 def write_diagnosis_report(
     folder: Path,
     *,

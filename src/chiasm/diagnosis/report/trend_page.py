@@ -13,6 +13,7 @@ from chiasm.diagnosis.monitoring.alarms import UNKNOWN
 from chiasm.diagnosis.monitoring.asset import QUANTITIES, AssetTrend, QuantityTrend, iso
 from chiasm.diagnosis.report.trend_plot import trend_plot
 from chiasm.files.appearing import appearing
+from chiasm.training.progress import working
 
 _MONTH = 30.0  # days
 
@@ -45,6 +46,7 @@ class AssetCard:
         return "Earlier alarm" if self.trend.alarms else "No alarm"
 
 
+@working("Writing the page")
 def write_trend_page(
     assets: list[tuple[AssetTrend, bool]],
     path: Path,
